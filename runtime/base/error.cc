@@ -22,7 +22,7 @@ bool TakeField(absl::string_view& in, std::string& out) {
   size_t size = 0;
   if (colon == absl::string_view::npos || !absl::SimpleAtoi(in.substr(0, colon), &size)) return false;
   if (in.size() - colon - 1 < size) return false;
-  out.assign(in.substr(colon + 1, size));
+  out = std::string(in.substr(colon + 1, size));
   in.remove_prefix(colon + 1 + size);
   return true;
 }

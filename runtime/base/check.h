@@ -20,9 +20,9 @@ class CheckFailure {
 
 /// Guards against our own bugs: always on, prints file, line, condition and the streamed context
 /// to stderr and aborts. Bad input from outside is a Status, never a check.
-#define VNSA_CHECK(condition) \
+#define VNSA_CHECK(condition)                              \
   if (__builtin_expect(static_cast<bool>(condition), 1)) { \
-  } else /* NOLINT */ \
+  } else /* NOLINT */                                      \
     ::videonsa::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
 #define VNSA_CHECK_OP_(a, op, b) VNSA_CHECK((a)op(b)) << "(" << (a) << " vs " << (b) << ") "

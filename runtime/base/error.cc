@@ -20,7 +20,8 @@ void AppendField(std::string& out, absl::string_view text) {
 bool TakeField(absl::string_view& in, std::string& out) {
   const size_t colon = in.find(':');
   size_t size = 0;
-  if (colon == absl::string_view::npos || !absl::SimpleAtoi(in.substr(0, colon), &size)) return false;
+  if (colon == absl::string_view::npos || !absl::SimpleAtoi(in.substr(0, colon), &size))
+    return false;
   if (in.size() - colon - 1 < size) return false;
   out = std::string(in.substr(colon + 1, size));
   in.remove_prefix(colon + 1 + size);
@@ -35,9 +36,8 @@ absl::Status MakeError(absl::StatusCode code, ErrorInfo info, absl::string_view 
   std::string payload;
   AppendField(payload, info.reason);
   AppendField(payload, info.field);
-  AppendField(payload, info.retry_after
-                           ? absl::StrCat(absl::ToInt64Nanoseconds(*info.retry_after))
-                           : std::string("-"));
+  AppendField(payload, info.retry_after ? absl::StrCat(absl::ToInt64Nanoseconds(*info.retry_after))
+                                        : std::string("-"));
   for (const auto& [key, value] : info.metadata) {
     AppendField(payload, key);
     AppendField(payload, value);

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "runtime/api/generate_request.h"
+#include "runtime/api/generate_result.h"
+#include "runtime/api/media_facts.h"
+#include "runtime/base/clock.h"
+
+namespace videonsa {
+
+class MetricsRegistry;
+
+/// Where a runtime gets its weights, memory and processes from; validated by Create.
+struct RuntimeOptions {
+  std::string model_dir;
+  bool dummy_weights = false;         ///< --load-format dummy
+  std::string attention;              ///< empty: as config.json says; else a semantics name
+  std::string compute_type = "auto";  ///< "auto", "fp32" or "bf16"
+  int cpu_threads = 0;                ///< 0: all cores
+  int64_t kv_bytes = 0;               ///< 0: chosen from the context length and free memory
+  int64_t max_context_tokens = 0;     ///< 0: the checkpoint's
+  int max_running = 64;               ///< sequences in the engine
+  int max_waiting = 256;              ///< requests in the queue
+  int prefill_chunk_tokens = 512;
+  std::string decoder_binary;  ///< path of videonsa-decoder
+  int decoder_processes = 2;
+  double default_fps = 2.0;
+  int max_frames = 768;
+  int default_max_output_tokens = 256;
+  int max_output_tokens = 4096;
+  PreprocessMode preprocess_mode = PreprocessMode::kLmmsEval;
+};
+
+/// Facts about the loaded model and its limits; constant.
+struct ModelFacts {
+  std::string name;
+  std::string weights_digest;  ///< hex SHA-256 over the sorted shard digests; "dummy" if random
+  std::string compute_type;    ///< "fp32" or "bf16"
+  AttentionSemantics semantics = AttentionSemantics::kDense;
+  int layers = 0, q_heads = 0, kv_heads = 0, vocab_size = 0;
+  int block_tokens = 64, selected_blocks = 0, window_tokens = 0;
+  int64_t max_context_tokens = 0;
+  PreprocessMode preprocess_mode = PreprocessMode::kLmmsEval;
+  double default_fps = 2.0;
+  int max_frames = 0;
+  int max_output_tokens = 0;
+  bool random_weights = false;
+};
+
+/// Load of the moment.
+struct RuntimeStats {
+  int running = 0;
+  int waiting = 0;
+  int64_t kv_pages_used = 0;
+  int64_t kv_pages_total = 0;
+  int64_t kv_page_bytes = 0;
+  int decoder_processes = 0;
+  int cpu_threads = 0;
+  absl::Status failure;  ///< not OK once a device was lost
+};
+
+/// The server's inside: media, text, engine and workers behind one face.
+///
+/// Threads: all methods may be called from any thread and return without waiting for model work,
+///          except Create, Probe, Estimate and Drain, which may take long.
+class Runtime {
+ public:
+  virtual ~Runtime() = default;
+
+  /// Queues a request; progress goes to `sink`. A refusal is returned, not sent to the sink.
+  /// Errors: INVALID_ARGUMENT, UNAVAILABLE (QUEUE_FULL, DRAINING), RESOURCE_EXHAUSTED.
+  virtual absl::StatusOr<RequestId> Submit(GenerateRequest request,
+                                           std::shared_ptr<ResponseSink> sink) = 0;
+
+  /// Stops a request wherever it is; its sink gets CANCELLED unless it has finished. Idempotent.
+  virtual void Cancel(RequestId id) = 0;
+
+  /// Cost of a request: probes the media, lays out the prompt, runs nothing else.
+  virtual absl::StatusOr<EstimateResult> Estimate(const GenerateRequest& request) = 0;
+
+  /// Looks at a stored file in a decoder process.
+  /// Errors: INVALID_ARGUMENT with MEDIA_UNSUPPORTED, MEDIA_CORRUPT or MEDIA_TOO_LARGE.
+  virtual absl::StatusOr<MediaFacts> Probe(const MediaSource& source) = 0;
+
+  virtual const ModelFacts& model() const = 0;
+  virtual RuntimeStats Stats() const = 0;
+
+  /// Refuses new work and waits until the old has ended or `timeout` has passed, then ends the rest
+  /// with FinishReason::kDrain. Returns how many were ended early.
+  virtual int Drain(absl::Duration timeout) = 0;
+};
+
+/// Loads the model, starts decoder processes and threads.
+/// Errors: FAILED_PRECONDITION (MODEL_INVALID and the file at fault), RESOURCE_EXHAUSTED (memory).
+absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& options,
+                                                       const Clock& clock,
+                                                       MetricsRegistry& metrics);
+
+}  // namespace videonsa

@@ -1,0 +1,148 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "runtime/api/attention_account.h"
+#include "runtime/api/generate_result.h"
+#include "runtime/step/patch_batch.h"
+
+/// The cut between engine and device: the engine makes plans of plain numbers, the executor runs
+/// them; neither includes the other.
+namespace videonsa {
+
+struct SequenceTag;
+using SequenceId = StrongId<SequenceTag>;
+
+/// Tokens per KV page, for all layers; one NSA block.
+inline constexpr int kPageTokens = 64;
+
+/// Sampling with every value decided.
+struct SamplingSettings {
+  int max_output_tokens = 0;
+  float temperature = 0;  ///< 0 is greedy, ties to the lowest id
+  float top_p = 1;
+  int top_k = 0;
+  float min_p = 0;
+  float repetition_penalty = 1;
+  uint64_t seed = 0;
+  int num_logprobs = -1;      ///< -1: none; 0: the chosen token only; n: with n alternatives
+  bool suppress_eos = false;  ///< stop tokens get -inf
+};
+
+/// Attention with every value decided and allowed by the checkpoint.
+struct AttentionSettings {
+  AttentionSemantics semantics = AttentionSemantics::kDense;
+  int selected_blocks = 0;
+  int window_tokens = 0;
+  bool want_gates = false;
+  bool want_evidence = false;
+};
+
+/// Where the features of one visual replace embeddings.
+struct VisionSpan {
+  int token_begin = 0;  ///< prompt index of the first pad
+  int num_tokens = 0;   ///< grid.num_tokens() of visuals[visual_idx]
+  int visual_idx = 0;
+};
+
+/// Everything an executor must know of a sequence before its first slice.
+struct SequenceSpec {
+  SequenceId id;
+  std::vector<int32_t> token_ids;  ///< prompt, pads expanded
+  /// M-RoPE coordinates [3][prompt length]: time, height, width.
+  std::vector<int32_t> positions;
+  int32_t next_position = 0;  ///< coordinate of the first generated token, all three axes
+  std::vector<VisionSpan> vision_spans;
+  std::vector<std::shared_ptr<const PatchBatch>> visuals;
+  std::vector<int32_t> page_ids;  ///< enough for prompt + max_output_tokens
+  int32_t cached_tokens = 0;      ///< leading prompt tokens whose pages are already filled
+  SamplingSettings sampling;
+  AttentionSettings attention;
+  /// Polled between layers; once true the executor may skip the rest of the sequence's work.
+  std::shared_ptr<const std::atomic<bool>> cancelled;
+};
+
+/// Runs the vision tower over one visual (patch rows are kept until its features exist).
+struct VisionSlice {
+  SequenceId sequence;
+  int visual_idx = 0;
+};
+
+/// Prefill of prompt rows [token_begin, token_end) through layers [layer_begin, layer_end).
+/// `dense` and `causal_nsa`: all layers, any token range in order. `released_nsa`: all prompt
+/// tokens, any layer range in order. The slice that completes the prompt's last layer samples one
+/// token.
+struct PrefillSlice {
+  SequenceId sequence;
+  int token_begin = 0;
+  int token_end = 0;
+  int layer_begin = 0;
+  int layer_end = 0;
+};
+
+/// One forward pass, as plain data. Slices of one plan belong to different sequences, except vision
+/// slices, which come first.
+struct StepPlan {
+  uint64_t step = 0;
+  std::vector<VisionSlice> vision;
+  std::vector<PrefillSlice> prefill;
+  std::vector<SequenceId> decode;  ///< one token each, through all layers; feeds the last sample
+};
+
+struct SampledToken {
+  SequenceId sequence;
+  int32_t token_id = 0;
+  bool is_stop_token = false;  ///< one of the checkpoint's end tokens
+  TokenLogprob logprob;        ///< set if num_logprobs >= 0
+};
+
+struct StepResult {
+  uint64_t step = 0;
+  std::vector<SampledToken> tokens;
+  /// Sequences whose slice was skipped because `cancelled` was set.
+  std::vector<SequenceId> skipped;
+  absl::Duration vision_time, prefill_time, decode_time;
+};
+
+/// What the engine must know of a worker's model; constant after load.
+struct ExecutorInfo {
+  int num_layers = 0;
+  int num_q_heads = 0;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int hidden_size = 0;
+  int vocab_size = 0;
+  int64_t max_context_tokens = 0;
+  AttentionSemantics semantics = AttentionSemantics::kDense;  ///< as trained
+  int selected_blocks = 0;                                    ///< as trained; 0 for dense
+  int window_tokens = 0;                                      ///< as trained; 0 for dense
+  bool has_gates = false;
+  int num_pages = 0;             ///< capacity of the KV storage
+  int64_t page_bytes = 0;        ///< all layers, K and V and pooled rows
+  int64_t hidden_row_bytes = 0;  ///< kept per token by layer-wise prefill
+};
+
+/// Runs step plans on one device.
+///
+/// Owner: one worker thread calls everything but info().
+/// Errors: a Status from Run means that the device is lost: no further call but the destructor.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual const ExecutorInfo& info() const = 0;
+  /// Makes the sequence known. INVALID_ARGUMENT (with a reason) if the model cannot run it.
+  virtual absl::Status AddSequence(SequenceSpec spec) = 0;
+  virtual absl::StatusOr<StepResult> Run(const StepPlan& plan) = 0;
+  /// What the sequence spent so far. Requires: added and not released.
+  virtual AttentionAccount Account(SequenceId sequence) const = 0;
+  /// Forgets the sequence; its pages may be given to another at once.
+  virtual void ReleaseSequence(SequenceId sequence) = 0;
+};
+
+}  // namespace videonsa

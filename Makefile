@@ -1,0 +1,48 @@
+# Every target works on a bare Debian 12 machine: missing packages are installed first.
+PRESET ?= release
+BUILD := build/$(PRESET)
+JOBS ?= $(shell nproc)
+LISTEN ?= 127.0.0.1:8090
+MODEL ?=
+CLIP ?=
+QUESTION ?=
+SEED ?= 1
+
+.PHONY: help deps build test demo serve bench lint accuracy container clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+deps: ## install missing Debian packages
+	@deploy/build/install_packages.sh
+
+build: deps ## build everything (PRESET=release|dev|asan|tsan)
+	cmake --preset $(PRESET) -Wno-dev
+	cmake --build $(BUILD) -j $(JOBS)
+
+test: ## build and run all tests; the last line counts them
+	@$(MAKE) --no-print-directory build PRESET=dev
+	@tests/run_all.sh build/dev $(JOBS)
+
+demo: deps ## start the server and ask about clips (CLIP=file QUESTION=text to choose)
+	cmake --preset release -Wno-dev -DVIDEONSA_BENCHMARKS=OFF
+	cmake --build build/release -j $(JOBS) --target videonsa-server videonsa videonsa-decoder
+	@CLIP="$(CLIP)" QUESTION="$(QUESTION)" deploy/demo/demo.sh build/release
+
+serve: build ## run the server in the foreground (LISTEN=, MODEL=)
+	$(BUILD)/bin/videonsa-server --listen $(LISTEN) $(if $(MODEL),--model $(MODEL))
+
+bench: build ## run the benchmarks of tests/bench and print their tables
+	@tests/bench/run_all.sh $(BUILD)
+
+lint: ## check layers, sizes, headers and formatting
+	@tests/lint/run_all.sh
+
+accuracy: build ## ask the running model about new clips (SEED=n); exit 1 below the targets
+	@tests/e2e/accuracy/run.sh $(BUILD) $(SEED)
+
+container: ## build the CPU image without a daemon, start it and ask it
+	@tests/container/run.sh
+
+clean: ## remove all builds
+	rm -rf build

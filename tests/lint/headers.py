@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Checks that every header of the house compiles on its own and has #pragma once.
+
+Usage: headers.py [ROOT [BUILD_DIR]]. BUILD_DIR holds generated protobuf headers (BUILD_DIR/proto).
+"""
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+BUILD = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else ROOT / "build/dev"
+
+
+def check(path):
+    name = path.relative_to(ROOT).as_posix()
+    if "#pragma once" not in path.read_text(errors="replace"):
+        return f"{name}: no #pragma once"
+    command = ["g++", "-std=c++20", "-fsyntax-only", "-x", "c++", "-I", str(ROOT), "-I", str(BUILD / "proto"), "-include", name, "/dev/null"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return f"{name}: not readable on its own\n{result.stderr[:800]}" if result.returncode else None
+
+
+def main():
+    headers = [p for top in ("kernels", "runtime", "server", "client") for p in sorted((ROOT / top).rglob("*.h"))]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = [p for p in pool.map(check, headers) if p]
+    print("\n".join(problems) if problems else f"headers: {len(headers)} readable on their own")
+    return 1 if problems or not headers else 0
+
+
+sys.exit(main())

@@ -68,4 +68,6 @@ function(videonsa_test name)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT})
 endfunction()
 
-find_package(GTest REQUIRED)
+if(VIDEONSA_TESTS)
+  find_package(GTest REQUIRED)
+endif()

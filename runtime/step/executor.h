@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "runtime/api/attention_account.h"
 #include "runtime/api/generate_result.h"
+#include "runtime/base/hash.h"
 #include "runtime/step/patch_batch.h"
 
 /// The cut between engine and device: the engine makes plans of plain numbers, the executor runs
@@ -60,6 +61,9 @@ struct SequenceSpec {
   int32_t next_position = 0;  ///< coordinate of the first generated token, all three axes
   std::vector<VisionSpan> vision_spans;
   std::vector<std::shared_ptr<const PatchBatch>> visuals;
+  /// Content identity of each visual: equal keys mean equal patches, so the executor may reuse
+  /// features it still holds. All zero: unknown, never reused. Empty or one per visual.
+  std::vector<Sha256Digest> visual_keys;
   std::vector<int32_t> page_ids;  ///< enough for prompt + max_output_tokens
   int32_t cached_tokens = 0;      ///< leading prompt tokens whose pages are already filled
   SamplingSettings sampling;
@@ -68,10 +72,14 @@ struct SequenceSpec {
   std::shared_ptr<const std::atomic<bool>> cancelled;
 };
 
-/// Runs the vision tower over one visual (patch rows are kept until its features exist).
+/// Runs the vision tower over temporal patches [t_begin, t_end) of one visual, in order; patch rows
+/// are kept until the features exist. Temporal patches never attend to each other, so the cut
+/// changes nothing. An executor without ExecutorInfo::can_split_vision gets whole visuals only.
 struct VisionSlice {
   SequenceId sequence;
   int visual_idx = 0;
+  int t_begin = 0;
+  int t_end = 0;
 };
 
 /// Prefill of prompt rows [token_begin, token_end) through layers [layer_begin, layer_end).
@@ -107,6 +115,8 @@ struct StepResult {
   std::vector<SampledToken> tokens;
   /// Sequences whose slice was skipped because `cancelled` was set.
   std::vector<SequenceId> skipped;
+  /// Vision slices answered from features of an equal key, without running the tower.
+  std::vector<VisionSlice> reused_vision;
   absl::Duration vision_time, prefill_time, decode_time;
 };
 
@@ -123,6 +133,7 @@ struct ExecutorInfo {
   int selected_blocks = 0;                                    ///< as trained; 0 for dense
   int window_tokens = 0;                                      ///< as trained; 0 for dense
   bool has_gates = false;
+  bool can_split_vision = false;  ///< takes part of a visual's temporal patches in a slice
   int num_pages = 0;             ///< capacity of the KV storage
   int64_t page_bytes = 0;        ///< all layers, K and V and pooled rows
   int64_t hidden_row_bytes = 0;  ///< kept per token by layer-wise prefill

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+
+#include "tests/golden/golden_case.h"
+#include "tests/golden/reporter.h"
+
+namespace videonsa::golden {
+
+/// What the command line asked for.
+struct GoldenOptions {
+  std::string dir;     ///< folder whose cases are run, searched recursively
+  std::string models;  ///< paths of models inside a case start here
+  std::string data;    ///< paths of clips and pictures inside a case start here
+};
+
+/// Runs the cases of one kind found below `options.dir` through the product's own code, one
+/// reported line a tensor or value. A folder without a case of the kind reports nothing.
+using CheckFunction = void (*)(const GoldenOptions& options, Reporter& reporter);
+
+}  // namespace videonsa::golden

@@ -34,17 +34,28 @@ struct MediaOptions {
   absl::Duration decode_timeout = absl::Seconds(120);
 };
 
+/// Some whole temporal patches of a clip, handed over while later ones are still being decoded.
+struct PatchPiece {
+  PatchGrid whole;                            ///< grid of the whole clip
+  int t_begin = 0;                            ///< first temporal patch of this piece
+  std::shared_ptr<const PatchBatch> patches;  ///< grid.t is the piece's own
+};
+
 /// What stops a load from outside, and who hears of its progress. All optional.
 struct LoadControl {
   std::shared_ptr<const std::atomic<bool>> cancelled;
   absl::Duration deadline = absl::InfiniteDuration();  ///< monotonic clock reading
   /// Called from the loading thread with ("decode" | "preprocess", frames done, frames in all).
   std::function<void(const char* stage, int64_t done, int64_t total)> progress;
+  /// If set, LoadVideo hands its rows over in pieces, in order, from the loading thread, and leaves
+  /// LoadedVisual::patches null: memory is then bounded by a piece, not by the clip. May block (the
+  /// decoder waits); an error stops the load and is returned.
+  std::function<absl::Status(PatchPiece piece)> take_piece;
 };
 
 /// One visual, ready for the vision tower.
 struct LoadedVisual {
-  std::shared_ptr<const PatchBatch> patches;  ///< null from Plan*
+  std::shared_ptr<const PatchBatch> patches;  ///< null from Plan*, and when handed over in pieces
   PatchGrid grid;
   VisualReport report;           ///< all but tokens' place in the prompt
   double second_per_grid = 1.0;  ///< time step argument of M-RoPE (1.0 in kLmmsEval)

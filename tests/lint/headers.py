@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that every header of the house compiles on its own and has #pragma once.
 
-Usage: headers.py [ROOT [BUILD_DIR]]. BUILD_DIR holds generated protobuf headers (BUILD_DIR/proto).
+Usage: headers.py [ROOT [BUILD_DIR]]. BUILD_DIR holds generated protobuf headers (BUILD_DIR/proto_generated).
 """
 import concurrent.futures
 import os
@@ -17,7 +17,7 @@ def check(path):
     name = path.relative_to(ROOT).as_posix()
     if "#pragma once" not in path.read_text(errors="replace"):
         return f"{name}: no #pragma once"
-    command = ["g++", "-std=c++20", "-fsyntax-only", "-x", "c++", "-I", str(ROOT), "-I", str(BUILD / "proto"), "-include", name, "/dev/null"]
+    command = ["g++", "-std=c++20", "-fsyntax-only", "-x", "c++", "-I", str(ROOT), "-I", str(BUILD / "proto_generated"), "-include", name, "/dev/null"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return f"{name}: not readable on its own\n{result.stderr[:800]}" if result.returncode else None
 

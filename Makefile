@@ -8,10 +8,10 @@ CLIP ?=
 QUESTION ?=
 SEED ?= 1
 
-.PHONY: help deps build test demo serve bench lint accuracy container clean
+.PHONY: help deps build test demo serve bench lint accuracy container deploy-check clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
 
 deps: ## install missing Debian packages
 	@deploy/build/install_packages.sh
@@ -46,3 +46,9 @@ container: ## build the CPU image without a daemon, start it and ask it
 
 clean: ## remove all builds
 	rm -rf build
+
+deploy-check: ## check manifests and alert rules (needs kubectl with Kustomize 5, promtool, python3-yaml)
+	tests/deploy/manifests.py
+	tests/deploy/manifests.py --self-test
+	promtool check rules deploy/prometheus/rules.yaml
+	cd deploy/prometheus && promtool test rules rules_test.yaml

@@ -18,7 +18,9 @@ struct Kind {
 
 // Every kind there is; see checks.h.
 const std::vector<Kind>& Kinds() {
-  static const std::vector<Kind> kinds = {};
+  static const std::vector<Kind> kinds = {
+      {"tokenizer", &CheckTokenizer},
+  };
   return kinds;
 }
 

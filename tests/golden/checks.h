@@ -18,6 +18,8 @@ struct GoldenOptions {
 /// reported line a tensor or value. A folder without a case of the kind reports nothing.
 using CheckFunction = void (*)(const GoldenOptions& options, Reporter& reporter);
 
+void CheckChat(const GoldenOptions& options, Reporter& reporter);
+void CheckMrope(const GoldenOptions& options, Reporter& reporter);
 void CheckTokenizer(const GoldenOptions& options, Reporter& reporter);
 
 }  // namespace videonsa::golden

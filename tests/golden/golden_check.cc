@@ -19,6 +19,8 @@ struct Kind {
 // Every kind there is; see checks.h.
 const std::vector<Kind>& Kinds() {
   static const std::vector<Kind> kinds = {
+      {"chat", &CheckChat},
+      {"mrope", &CheckMrope},
       {"tokenizer", &CheckTokenizer},
   };
   return kinds;

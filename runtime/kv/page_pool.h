@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace videonsa {
+
+/// Free list and reference counts of KV pages: metadata only, the bytes belong to the executor.
+///
+/// A page is free or has at least one reference; a page with several references is read only.
+///
+/// Owner: engine thread only.
+/// Invariants: I1 free + used = capacity; I2 no count below zero, no page twice in the free list.
+class PagePool {
+ public:
+  /// Requires: num_pages >= 0.
+  explicit PagePool(int num_pages);
+
+  /// Takes `count` pages with one reference each, or none at all if fewer are free.
+  std::optional<std::vector<int32_t>> TryAllocate(int count);
+  /// Adds a reference to a used page.
+  void Ref(int32_t page);
+  /// Drops a reference; the last one frees the page.
+  void Unref(int32_t page);
+
+  int refs(int32_t page) const;
+  int capacity() const { return static_cast<int>(refs_.size()); }
+  int num_free() const { return static_cast<int>(free_.size()); }
+  int num_used() const { return capacity() - num_free(); }
+
+ private:
+  std::vector<int32_t> refs_;  // by page; 0 = free
+  std::vector<int32_t> free_;  // last in, first out: recently used pages are warm
+};
+
+}  // namespace videonsa

@@ -1,0 +1,94 @@
+#include "runtime/kv/prefix_index.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/base/check.h"
+
+namespace videonsa {
+
+size_t PrefixIndex::KeyHash::operator()(const Key& key) const {
+  size_t value;
+  std::memcpy(&value, key.data(), sizeof(value));
+  return value;
+}
+
+PrefixIndex::~PrefixIndex() {
+  for (const auto& [key, entry] : entries_) pool_->Unref(entry.page);
+}
+
+int PrefixIndex::Match(const std::vector<Key>& keys, int max_pages) const {
+  const int limit = std::min<int>(max_pages, static_cast<int>(keys.size()));
+  int found = 0;
+  while (found < limit && entries_.contains(keys[found])) ++found;
+  return found;
+}
+
+std::vector<int32_t> PrefixIndex::Acquire(const std::vector<Key>& keys, int max_pages) {
+  const int found = Match(keys, max_pages);
+  std::vector<int32_t> pages;
+  pages.reserve(found);
+  for (int i = 0; i < found; ++i) {
+    const Entry& entry = entries_.find(keys[i])->second;
+    pool_->Ref(entry.page);
+    pages.push_back(entry.page);
+  }
+  for (int i = found; i-- > 0;) {  // children first, so that parents stand later in the list
+    lru_.splice(lru_.end(), lru_, entries_.find(keys[i])->second.lru);
+  }
+  return pages;
+}
+
+void PrefixIndex::Insert(const std::vector<Key>& keys, const std::vector<int32_t>& pages) {
+  VNSA_CHECK_LE(keys.size(), pages.size()) << "I4";
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (entries_.contains(keys[i])) continue;
+    Entry entry;
+    entry.page = pages[i];
+    if (i > 0) {
+      entry.parent = keys[i - 1];
+      entry.has_parent = true;
+      ++entries_.find(keys[i - 1])->second.children;
+    }
+    entry.lru = lru_.insert(lru_.end(), keys[i]);
+    pool_->Ref(pages[i]);
+    entries_.emplace(keys[i], entry);
+  }
+  for (size_t i = keys.size(); i-- > 0;) {
+    lru_.splice(lru_.end(), lru_, entries_.find(keys[i])->second.lru);
+  }
+}
+
+void PrefixIndex::Remove(const Key& key) {
+  const auto it = entries_.find(key);
+  VNSA_CHECK(it != entries_.end() && it->second.children == 0) << "I5: removed before its children";
+  if (it->second.has_parent) {
+    const auto parent = entries_.find(it->second.parent);
+    VNSA_CHECK(parent != entries_.end()) << "I5: parent is gone";
+    --parent->second.children;
+  }
+  pool_->Unref(it->second.page);
+  lru_.erase(it->second.lru);
+  entries_.erase(it);
+}
+
+int PrefixIndex::Evict(int pages) {
+  int freed = 0;
+  auto it = lru_.begin();
+  while (freed < pages && it != lru_.end()) {
+    const Key key = *it++;
+    const Entry& entry = entries_.find(key)->second;
+    if (entry.children > 0 || pool_->refs(entry.page) > 1) continue;
+    Remove(key);
+    ++freed;
+  }
+  return freed;
+}
+
+int PrefixIndex::num_cached() const {
+  int count = 0;
+  for (const auto& [key, entry] : entries_) count += pool_->refs(entry.page) == 1;
+  return count;
+}
+
+}  // namespace videonsa

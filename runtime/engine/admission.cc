@@ -1,0 +1,99 @@
+#include "runtime/engine/admission.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/error.h"
+
+namespace videonsa {
+
+AdmissionPolicy::AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes)
+    : info_(info), pool_(info.num_pages), index_(&pool_), hidden_(hidden_bytes) {}
+
+KvNeed AdmissionPolicy::NeedOf(const PreparedPrompt& prompt) const {
+  const int64_t prompt_tokens = static_cast<int64_t>(prompt.spec.token_ids.size());
+  KvNeed need;
+  need.pages = static_cast<int>(
+      PagesFor(prompt_tokens + prompt.spec.sampling.max_output_tokens, kPageTokens));
+  if (prompt.spec.attention.semantics == AttentionSemantics::kReleasedNsa) {
+    need.hidden_bytes = prompt_tokens * info_.hidden_row_bytes;
+  }
+  return need;
+}
+
+absl::Status AdmissionPolicy::CheckFits(const PreparedPrompt& prompt) const {
+  const int64_t prompt_tokens = static_cast<int64_t>(prompt.spec.token_ids.size());
+  const int64_t total = prompt_tokens + prompt.spec.sampling.max_output_tokens;
+  if (total > info_.max_context_tokens) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument,
+        ErrorInfo{.reason = "CONTEXT_TOO_LONG",
+                  .metadata = {{"prompt_tokens", absl::StrCat(prompt_tokens)},
+                               {"max_output_tokens",
+                                absl::StrCat(prompt.spec.sampling.max_output_tokens)},
+                               {"limit", absl::StrCat(info_.max_context_tokens)}}},
+        absl::StrCat("question: ", prompt_tokens, " prompt tokens and ",
+                     prompt.spec.sampling.max_output_tokens,
+                     " output tokens exceed the context of ", info_.max_context_tokens, " tokens"));
+  }
+  const KvNeed need = NeedOf(prompt);
+  if (need.pages > pool_.capacity()) {
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     ErrorInfo{.reason = "KV_TOO_SMALL",
+                               .metadata = {{"kv_pages", absl::StrCat(need.pages)},
+                                            {"limit", absl::StrCat(pool_.capacity())}}},
+                     absl::StrCat("question: needs ", need.pages, " pages of ", kPageTokens,
+                                  " tokens, this server has ", pool_.capacity()));
+  }
+  if (need.hidden_bytes > hidden_.limit()) {
+    return MakeError(absl::StatusCode::kResourceExhausted,
+                     ErrorInfo{.reason = "KV_TOO_SMALL",
+                               .metadata = {{"hidden_bytes", absl::StrCat(need.hidden_bytes)},
+                                            {"limit", absl::StrCat(hidden_.limit())}}},
+                     absl::StrCat("question: layer-wise prefill of ", prompt_tokens,
+                                  " tokens needs ", need.hidden_bytes,
+                                  " bytes of hidden states, this server has ", hidden_.limit()));
+  }
+  return absl::OkStatus();
+}
+
+bool AdmissionPolicy::TryAdmit(Sequence& sequence) {
+  const PreparedPrompt& prompt = *sequence.prompt;
+  const KvNeed need = NeedOf(prompt);
+  // At least one prompt row must run, or there is nothing to sample from.
+  const int shareable = (sequence.prompt_len() - 1) / kPageTokens;
+  std::vector<int32_t> pages = index_.Acquire(prompt.page_keys, shareable);
+  const int num_shared = static_cast<int>(pages.size());
+  const int missing = need.pages - num_shared;
+  if (missing > pool_.num_free()) index_.Evict(missing - pool_.num_free());
+  std::optional<std::vector<int32_t>> fresh;
+  if (hidden_.TryReserve(need.hidden_bytes)) {
+    fresh = pool_.TryAllocate(missing);
+    if (!fresh) hidden_.Release(need.hidden_bytes);
+  }
+  if (!fresh) {
+    for (const int32_t page : pages) pool_.Unref(page);
+    return false;
+  }
+  pages.insert(pages.end(), fresh->begin(), fresh->end());
+  sequence.need = need;
+  sequence.pages = PageTable(&pool_, std::move(pages), num_shared);
+  sequence.cached_tokens = num_shared * kPageTokens;
+  return true;
+}
+
+void AdmissionPolicy::Release(Sequence& sequence) {
+  VNSA_CHECK_EQ(sequence.in_flight, 0) << "I7: pages given back under a running step";
+  VNSA_CHECK_EQ(sequence.pages.size(), sequence.need.pages) << "I8";
+  sequence.pages.Clear();
+  hidden_.Release(sequence.need.hidden_bytes);
+  sequence.need = KvNeed{};
+}
+
+void AdmissionPolicy::Publish(const Sequence& sequence) {
+  index_.Insert(sequence.prompt->page_keys, sequence.pages.pages());
+}
+
+}  // namespace videonsa

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+#include "runtime/step/executor.h"
+
+namespace videonsa {
+
+/// A least-squares line through the origin in a few features, with exponential forgetting;
+/// coefficients never below zero.
+template <int N>
+class OnlineFit {
+ public:
+  using Features = std::array<double, N>;
+  /// `prior` is believed like a few observations made at `typical`.
+  OnlineFit(const Features& prior, const Features& typical);
+  double Predict(const Features& x) const;
+  void Observe(const Features& x, double y);
+  const Features& coefficients() const { return theta_; }
+
+ private:
+  Features theta_;
+  std::array<std::array<double, N>, N> gram_;  // forgotten sum of x x^T
+  std::array<double, N> moment_;               // forgotten sum of x y
+};
+
+/// Work of a step in the units that the cost model fits.
+struct StepWork {
+  double vision_patches = 0;
+  double prefill_tokens = 0;  ///< tokens times share of layers
+  double prefill_pairs = 0;   ///< query-key pairs, mean over layers
+  double decode_rows = 0;
+  double decode_kv_tokens = 0;  ///< cache lengths summed over decode rows
+};
+
+/// Seconds of slices, fitted to what steps really took.
+///
+/// Owner: engine thread only; copyable, so that others may be given a snapshot.
+class CostModel {
+ public:
+  /// Starts from a guess for a small CPU that the first steps correct.
+  explicit CostModel(const ExecutorInfo& info);
+
+  double VisionSeconds(double patches) const;
+  double PrefillSeconds(double tokens, double pairs) const;
+  double DecodeSeconds(double rows, double kv_tokens) const;
+  double StepSeconds(const StepWork& work) const;
+
+  /// Corrects the model with a finished step.
+  void Observe(const StepWork& work, const StepResult& result);
+
+  /// Steps that the fit has seen; predictions are worth acting on from kCalibratedSteps on.
+  int64_t num_observed() const { return num_observed_; }
+  bool calibrated() const { return num_observed_ >= kCalibratedSteps; }
+  /// Mean of |predicted - real| / real over recent steps.
+  double relative_error() const { return relative_error_; }
+  /// One line of coefficients for status and logs.
+  std::string ToString() const;
+
+  static constexpr int64_t kCalibratedSteps = 32;
+
+ private:
+  OnlineFit<1> vision_;
+  OnlineFit<3> prefill_;  // constant, tokens, pairs
+  OnlineFit<3> decode_;   // constant, rows, cache tokens
+  int64_t num_observed_ = 0;
+  double relative_error_ = 0;
+};
+
+}  // namespace videonsa

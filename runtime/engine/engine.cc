@@ -1,0 +1,146 @@
+#include "runtime/engine/engine.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/base/check.h"
+#include "runtime/base/error.h"
+
+namespace videonsa {
+namespace {
+
+// Messages that do not belong to a request: worker events, ticks, the end of a drain.
+constexpr int kInboxSlack = 256;
+// The engine looks at the clock at least this often while somebody has a deadline, because the
+// monotonic clock it is given need not be the one that waits.
+constexpr absl::Duration kMaxWait = absl::Milliseconds(20);
+
+absl::Status QueueFull(int waiting, const EngineSnapshot& snapshot) {
+  const double backlog = std::min(std::max(snapshot.backlog_seconds / 2, 0.5), 30.0);
+  return MakeError(absl::StatusCode::kUnavailable,
+                   ErrorInfo{.reason = "QUEUE_FULL",
+                             .metadata = {{"waiting", absl::StrCat(waiting)},
+                                          {"running", absl::StrCat(snapshot.running)}},
+                             .retry_after = absl::Seconds(backlog)},
+                   absl::StrCat("the queue is full: ", waiting, " requests wait"));
+}
+
+absl::Status Draining() {
+  return MakeError(absl::StatusCode::kUnavailable,
+                   ErrorInfo{.reason = "DRAINING", .retry_after = absl::Seconds(1)},
+                   "the server is draining");
+}
+
+}  // namespace
+
+Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock)
+    : options_(options),
+      info_(executor->info()),
+      clock_(clock),
+      open_(options.max_running, options.max_waiting),
+      inbox_(OpenRequests::kMessagesPerRequest * open_.capacity() * 2 + kInboxSlack) {
+  worker_ =
+      std::make_unique<Worker>(std::move(executor), options.plan_depth, [this](WorkerEvent event) {
+        std::visit([this](auto&& e) { Post(std::move(e)); }, std::move(event));
+      });
+  thread_ = std::thread([this] { Loop(); });
+}
+
+Engine::~Engine() {
+  Drain(absl::ZeroDuration());
+  inbox_.Close();
+  thread_.join();
+  worker_.reset();
+}
+
+void Engine::Post(EngineMessage message) {
+  // The door bounds what can be under way (OpenRequests), so a full inbox is a leak of ours.
+  VNSA_CHECK(inbox_.TryPush(std::move(message)) || inbox_.closed()) << "I12: inbox overflow";
+}
+
+absl::StatusOr<RequestId> Engine::Submit(Request request) {
+  request.id = RequestId{next_id_.fetch_add(1, std::memory_order_relaxed)};
+  request.cancelled = std::make_shared<std::atomic<bool>>(false);
+  const EngineSnapshot snapshot = Snapshot();
+  if (!snapshot.failure.ok()) {
+    return MakeError(absl::StatusCode::kUnavailable,
+                     ErrorInfo{.reason = "DEVICE_LOST", .retry_after = absl::Seconds(5)},
+                     "the worker lost its device");
+  }
+  const RequestId id = request.id;
+  int ahead = 0;
+  switch (open_.TryOpen(id, request.cancelled, &ahead)) {
+    case OpenRequests::Refusal::kQueueFull:
+      return QueueFull(ahead, snapshot);
+    case OpenRequests::Refusal::kClosed:
+      return Draining();
+    case OpenRequests::Refusal::kNone:
+      break;
+  }
+  Post(SubmitMessage{std::move(request), ahead});
+  return id;
+}
+
+std::shared_ptr<const std::atomic<bool>> Engine::CancelFlag(RequestId id) const {
+  return open_.CancelFlag(id);
+}
+
+void Engine::Ready(RequestId id, std::unique_ptr<PreparedPrompt> prompt) {
+  Post(ReadyMessage{id, std::move(prompt)});
+}
+
+void Engine::Fail(RequestId id, absl::Status status) { Post(FailMessage{id, std::move(status)}); }
+
+void Engine::Stop(RequestId id) {
+  if (open_.MarkStopped(id)) Post(StopMessage{id});
+}
+
+void Engine::Cancel(RequestId id) {
+  if (open_.MarkCancelled(id)) Post(CancelMessage{id});
+}
+
+void Engine::Tick() { inbox_.TryPush(TickMessage{}); }
+
+int Engine::Drain(absl::Duration timeout) {
+  open_.CloseDoor();
+  const int left = open_.AwaitEmpty(timeout);
+  if (left == 0) return 0;
+  Post(EndAllMessage{});
+  open_.AwaitEmpty(absl::InfiniteDuration());
+  return left;
+}
+
+EngineSnapshot Engine::Snapshot() const {
+  absl::MutexLock lock(&snapshot_mutex_);
+  return snapshot_;
+}
+
+void Engine::PublishSnapshot(const EngineCore& core) {
+  EngineSnapshot snapshot = core.Snapshot();
+  absl::MutexLock lock(&snapshot_mutex_);
+  snapshot_ = std::move(snapshot);
+}
+
+void Engine::Loop() {
+  EngineCore core(options_, info_, clock_, &open_);
+  PublishSnapshot(core);
+  while (true) {
+    const absl::Duration left = core.NextDeadline() - clock_.Monotonic();
+    const absl::Time until = left == absl::InfiniteDuration()
+                                 ? absl::InfiniteFuture()
+                                 : absl::Now() + std::clamp(left, absl::ZeroDuration(), kMaxWait);
+    std::optional<EngineMessage> message = inbox_.PopBefore(until);
+    if (!message && inbox_.closed() && inbox_.size() == 0) break;
+    if (!message) message = EngineMessage(TickMessage{});
+    core.Handle(*std::move(message));
+    while (std::optional<EngineMessage> more = inbox_.TryPop()) core.Handle(*std::move(more));
+    PublishSnapshot(core);
+    while (std::optional<WorkerJob> job = core.NextJob()) worker_->Submit(*std::move(job));
+  }
+  worker_->Close();
+}
+
+}  // namespace videonsa

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "runtime/base/bounded_queue.h"
+#include "runtime/base/clock.h"
+#include "runtime/engine/engine_core.h"
+#include "runtime/engine/open_requests.h"
+#include "runtime/engine/worker.h"
+
+namespace videonsa {
+
+/// The thread that owns all sequences, and the worker thread that owns the executor.
+///
+/// Threads: all public methods may be called from any thread; only Drain waits.
+class Engine {
+ public:
+  /// Starts both threads. `clock` outlives the engine.
+  Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock);
+  /// Ends what is open with UNAVAILABLE and joins the threads.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  /// Opens a request; sets its id and cancel flag. Its prompt must follow by Ready or Fail.
+  /// Errors: UNAVAILABLE: QUEUE_FULL (with retry advice), DRAINING, DEVICE_LOST.
+  absl::StatusOr<RequestId> Submit(Request request);
+  /// The flag that the request's media work polls; null if the request has ended.
+  std::shared_ptr<const std::atomic<bool>> CancelFlag(RequestId id) const;
+  void Ready(RequestId id, std::unique_ptr<PreparedPrompt> prompt);
+  void Fail(RequestId id, absl::Status status);
+  /// A stop string was found: no more tokens are wanted. Idempotent.
+  void Stop(RequestId id);
+  /// Ends the request with CANCELLED unless it has ended. Idempotent; never waits.
+  void Cancel(RequestId id);
+  /// Makes the engine look at the clock: for tests that move it by hand.
+  void Tick();
+
+  /// Refuses new requests, waits until the open ones have ended or `timeout` has passed, ends the
+  /// rest with what they have; returns how many those were.
+  int Drain(absl::Duration timeout);
+
+  EngineSnapshot Snapshot() const;
+  const ExecutorInfo& info() const { return info_; }
+
+ private:
+  void Loop();
+  void Post(EngineMessage message);
+  void PublishSnapshot(const EngineCore& core);
+
+  const EngineOptions options_;
+  const ExecutorInfo info_;
+  const Clock& clock_;
+  OpenRequests open_;
+  BoundedQueue<EngineMessage> inbox_;
+  std::atomic<uint64_t> next_id_{1};
+  std::unique_ptr<Worker> worker_;
+
+  mutable absl::Mutex snapshot_mutex_;
+  EngineSnapshot snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
+
+  std::thread thread_;
+};
+
+}  // namespace videonsa

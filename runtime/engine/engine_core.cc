@@ -1,0 +1,341 @@
+#include "runtime/engine/engine_core.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "runtime/base/check.h"
+#include "runtime/base/error.h"
+
+namespace videonsa {
+namespace {
+
+// A deadline is refused at the door if even this share of the prediction does not fit before it.
+constexpr double kDeadlineMargin = 0.5;
+
+absl::Status DeviceLost(const absl::Status& cause) {
+  return MakeError(absl::StatusCode::kUnavailable,
+                   ErrorInfo{.reason = "DEVICE_LOST", .retry_after = absl::Seconds(5)},
+                   absl::StrCat("the worker lost its device: ", cause.message()));
+}
+
+}  // namespace
+
+EngineCore::EngineCore(const EngineOptions& options, const ExecutorInfo& info, const Clock& clock,
+                       EngineObserver* observer)
+    : options_(options),
+      info_(info),
+      clock_(clock),
+      observer_(observer),
+      admission_(info, options.hidden_bytes),
+      cost_(info) {}
+
+void EngineCore::Handle(EngineMessage message) {
+  ExpireDeadlines();
+  std::visit([this](auto&& m) { On(std::move(m)); }, std::move(message));
+}
+
+Sequence* EngineCore::Find(RequestId id) {
+  const auto it = sequences_.find(id);
+  return it == sequences_.end() ? nullptr : it->second.get();
+}
+
+absl::Duration EngineCore::NextDeadline() const {
+  return deadlines_.empty() ? absl::InfiniteDuration() : deadlines_.begin()->first;
+}
+
+void EngineCore::ExpireDeadlines() {
+  if (deadlines_.empty()) return;
+  const absl::Duration now = clock_.Monotonic();
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    Sequence& sequence = *Find(RequestId{deadlines_.begin()->second});
+    if (sequence.output_tokens > 0) {
+      End(sequence, absl::OkStatus(), FinishReason::kDeadline);
+    } else {
+      const std::string phase = PhaseName(sequence.phase());
+      End(sequence,
+          MakeError(absl::StatusCode::kDeadlineExceeded,
+                    ErrorInfo{.reason = "DEADLINE_EXPIRED", .metadata = {{"phase", phase}}},
+                    absl::StrCat("the deadline passed in phase ", phase)),
+          FinishReason::kDeadline);
+    }
+  }
+}
+
+void EngineCore::On(SubmitMessage message) {
+  const RequestId id = message.request.id;
+  auto owned = std::make_unique<Sequence>(std::move(message.request));
+  Sequence& sequence = *owned;
+  VNSA_CHECK(sequences_.emplace(id, std::move(owned)).second) << "request " << id << " comes twice";
+  ++waiting_media_;
+  if (sequence.request.deadline < absl::InfiniteDuration()) {
+    deadlines_.emplace(sequence.request.deadline, id.value);
+  }
+  sequence.request.stream->Accepted(id, message.ahead);
+  if (!failure_.ok()) {
+    End(sequence, DeviceLost(failure_), FinishReason::kStop);
+  } else if (sequence.request.deadline <= clock_.Monotonic()) {
+    ExpireDeadlines();
+  }
+}
+
+void EngineCore::On(ReadyMessage message) {
+  Sequence* sequence = Find(message.id);
+  if (sequence == nullptr || sequence->phase() != SequencePhase::kWaitingMedia) return;
+  --waiting_media_;
+  sequence->SetPrompt(std::move(message.prompt));
+  sequence->ready_time = clock_.Monotonic();
+  PredictCost(*sequence);
+  waiting_seconds_ += sequence->predicted_seconds;
+  waiting_.Push(message.id, sequence->request.tenant, sequence->request.priority,
+                sequence->request.receive);
+  admission_changed_ = true;
+  absl::Status status = admission_.CheckFits(*sequence->prompt);
+  if (status.ok()) status = CheckDeadline(*sequence);
+  if (!status.ok()) End(*sequence, std::move(status), FinishReason::kStop);
+}
+
+void EngineCore::PredictCost(Sequence& sequence) const {
+  const PreparedPrompt& prompt = *sequence.prompt;
+  double patches = 0;
+  for (const auto& visual : prompt.spec.visuals) {
+    if (visual != nullptr) patches += static_cast<double>(visual->grid.num_patches());
+  }
+  const double tokens = sequence.prompt_len();
+  sequence.prefill_seconds =
+      cost_.VisionSeconds(patches) +
+      cost_.PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()));
+  sequence.predicted_seconds = sequence.prefill_seconds + prompt.spec.sampling.max_output_tokens *
+                                                              cost_.DecodeSeconds(1, tokens);
+}
+
+absl::Status EngineCore::CheckDeadline(const Sequence& sequence) const {
+  const absl::Duration left = sequence.request.deadline - clock_.Monotonic();
+  if (!cost_.calibrated() || left >= absl::Seconds(kDeadlineMargin * sequence.prefill_seconds)) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      absl::StatusCode::kDeadlineExceeded,
+      ErrorInfo{.reason = "DEADLINE_TOO_SHORT",
+                .metadata = {{"predicted_seconds", absl::StrCat(sequence.prefill_seconds)},
+                             {"left_seconds", absl::StrCat(absl::ToDoubleSeconds(left))}}},
+      absl::StrFormat("the first token is predicted to take %.3g s, the deadline is in %.3g s",
+                      sequence.prefill_seconds, absl::ToDoubleSeconds(left)));
+}
+
+void EngineCore::On(FailMessage message) {
+  if (Sequence* sequence = Find(message.id)) {
+    End(*sequence, std::move(message.status), FinishReason::kStop);
+  }
+}
+
+void EngineCore::On(StopMessage message) {
+  if (Sequence* sequence = Find(message.id)) {
+    End(*sequence, absl::OkStatus(), FinishReason::kStop);
+  }
+}
+
+void EngineCore::On(CancelMessage message) {
+  if (Sequence* sequence = Find(message.id)) {
+    End(*sequence, MakeError(absl::StatusCode::kCancelled, "CANCELLED", "cancelled by the caller"),
+        FinishReason::kStop);
+  }
+}
+
+void EngineCore::On(EndAllMessage) {
+  std::vector<Sequence*> open;
+  for (auto& [id, sequence] : sequences_) open.push_back(sequence.get());
+  for (Sequence* sequence : open) {
+    if (sequence->output_tokens > 0) {
+      End(*sequence, absl::OkStatus(), FinishReason::kDrain);
+    } else {
+      End(*sequence,
+          MakeError(absl::StatusCode::kUnavailable,
+                    ErrorInfo{.reason = "DRAINING", .retry_after = absl::Seconds(1)},
+                    "the server is draining"),
+          FinishReason::kDrain);
+    }
+  }
+}
+
+void EngineCore::On(SequencesReleased event) {
+  for (auto& [id, account] : event.accounts) {
+    Sequence* sequence = Find(RequestId{id.value});
+    VNSA_CHECK(sequence != nullptr && sequence->phase() == SequencePhase::kFinished)
+        << "I11: released sequence " << id << " has not ended";
+    if (!sequence->finish_sent) SendFinish(*sequence, std::move(account));
+    Forget(*sequence);
+  }
+}
+
+void EngineCore::On(StepDone event) {
+  VNSA_CHECK(!submitted_.empty() && submitted_.front().plan.step == event.result.step)
+      << "I9: step " << event.result.step << " was not next";
+  const SubmittedStep step = std::move(submitted_.front());
+  submitted_.pop_front();
+  --jobs_in_flight_;
+  CheckStepComplete(step, event);
+  cost_.Observe(step.work, event.result);
+  for (Sequence* sequence : step.members) {
+    --sequence->in_flight;
+    VNSA_CHECK_GE(sequence->in_flight, 0) << "I7: request " << sequence->request.id;
+  }
+  for (const VisionSlice& slice : event.result.reused_vision) {
+    if (Sequence* sequence = Find(RequestId{slice.sequence.value})) ++sequence->reused_visuals;
+  }
+  ReportProgress(step);
+  for (auto& [id, status] : event.rejected) {
+    if (Sequence* sequence = Find(RequestId{id.value})) {
+      End(*sequence, std::move(status), FinishReason::kStop);
+    }
+  }
+  for (const SampledToken& token : event.result.tokens) TakeToken(token);
+  for (const SequenceId id : event.result.skipped) {
+    if (Sequence* sequence = Find(RequestId{id.value})) {
+      End(*sequence, MakeError(absl::StatusCode::kCancelled, "CANCELLED", "cancelled"),
+          FinishReason::kStop);
+    }
+  }
+}
+
+void EngineCore::On(WorkerFailed event) {
+  failure_ = std::move(event.status);
+  submitted_.clear();
+  jobs_in_flight_ = 0;
+  std::vector<Sequence*> open;
+  for (auto& [id, sequence] : sequences_) open.push_back(sequence.get());
+  for (Sequence* sequence : open) {
+    sequence->in_flight = 0;
+    if (sequence->phase() != SequencePhase::kFinished) {
+      const bool waits = sequence->phase() == SequencePhase::kWaitingMedia ||
+                         sequence->phase() == SequencePhase::kWaiting;
+      End(*sequence, DeviceLost(failure_), FinishReason::kStop);
+      if (waits) continue;
+    }
+    if (!sequence->finish_sent) SendFinish(*sequence, {});
+    if (sequence->pages.size() > 0) Unadmit(*sequence);
+    Forget(*sequence);
+  }
+  ended_.clear();
+}
+
+void EngineCore::TakeToken(const SampledToken& token) {
+  Sequence* sequence = Find(RequestId{token.sequence.value});
+  VNSA_CHECK(sequence != nullptr) << "I10: token of unknown sequence " << token.sequence;
+  if (sequence->phase() == SequencePhase::kFinished) return;
+  const absl::Duration now = clock_.Monotonic();
+  if (sequence->phase() == SequencePhase::kPrefill) {
+    sequence->SetPhase(SequencePhase::kDecode);
+    sequence->first_token_time = now;
+    admission_.Publish(*sequence);
+    sequence->request.stream->Prefilled(sequence->prompt->prompt_tokens, sequence->cached_tokens,
+                                        now - sequence->admit_time);
+  }
+  sequence->last_token_time = now;
+  ++sequence->output_tokens;
+  sequence->request.stream->Token(token);
+  if (token.is_stop_token) {
+    End(*sequence, absl::OkStatus(), FinishReason::kStop);
+  } else if (sequence->output_tokens >= sequence->prompt->spec.sampling.max_output_tokens) {
+    End(*sequence, absl::OkStatus(),
+        sequence->prompt->limited_by_context ? FinishReason::kContext : FinishReason::kLength);
+  }
+}
+
+void EngineCore::CheckStepComplete(const SubmittedStep& step, const StepDone& event) {
+  absl::flat_hash_map<SequenceId, int> due;
+  for (const SequenceId id : step.due) due[id] = 1;
+  for (const SampledToken& token : event.result.tokens) --due[token.sequence];
+  for (const SequenceId id : event.result.skipped) due[id] = 0;
+  for (const auto& [id, status] : event.rejected) due[id] = 0;
+  for (const auto& [id, count] : due) {
+    VNSA_CHECK_EQ(count, 0) << "I10: sequence " << id << " in step " << step.plan.step;
+  }
+}
+
+void EngineCore::ReportProgress(const SubmittedStep& step) {
+  const absl::Duration now = clock_.Monotonic();
+  for (const VisionSlice& slice : step.plan.vision) {
+    Sequence* sequence = Find(RequestId{slice.sequence.value});
+    if (sequence == nullptr || sequence->phase() == SequencePhase::kFinished) continue;
+    sequence->vision_end_time = now;
+    const PatchGrid& grid = sequence->prompt->spec.visuals[slice.visual_idx]->grid;
+    sequence->request.stream->Progress("vision", slice.t_end, grid.t);
+  }
+  for (const PrefillSlice& slice : step.plan.prefill) {
+    Sequence* sequence = Find(RequestId{slice.sequence.value});
+    if (sequence == nullptr || sequence->phase() == SequencePhase::kFinished) continue;
+    const int64_t total = sequence->prompt_len();
+    const int64_t done =
+        sequence->layerwise() ? total * slice.layer_end / info_.num_layers : slice.token_end;
+    sequence->request.stream->Progress("prefill", done, total);
+  }
+}
+
+void EngineCore::End(Sequence& sequence, absl::Status status, FinishReason reason) {
+  const SequencePhase phase = sequence.phase();
+  if (phase == SequencePhase::kFinished) return;
+  sequence.SetPhase(SequencePhase::kFinished);
+  sequence.end_status = std::move(status);
+  sequence.finish_reason = reason;
+  sequence.request.cancelled->store(true, std::memory_order_release);
+  if (sequence.request.deadline < absl::InfiniteDuration()) {
+    deadlines_.erase({sequence.request.deadline, sequence.request.id.value});
+  }
+  if (phase == SequencePhase::kWaitingMedia) --waiting_media_;
+  if (phase == SequencePhase::kWaiting) {
+    waiting_.Remove(sequence.request.id);
+    waiting_seconds_ -= sequence.predicted_seconds;
+  }
+  if (phase == SequencePhase::kPrefill || phase == SequencePhase::kDecode) {
+    std::erase(running_, &sequence);
+    running_seconds_ -= sequence.predicted_seconds;
+  }
+  admission_changed_ = true;
+  if (phase == SequencePhase::kPrefill || phase == SequencePhase::kDecode) {
+    ended_.push_back(&sequence);
+    // A complete answer waits for its account; a failed one need not.
+    if (!sequence.end_status.ok()) SendFinish(sequence, {});
+    return;
+  }
+  SendFinish(sequence, {});
+  Forget(sequence);
+}
+
+void EngineCore::Unadmit(Sequence& sequence) {
+  admission_.Release(sequence);
+  admission_changed_ = true;
+}
+
+void EngineCore::SendFinish(Sequence& sequence, AttentionAccount account) {
+  VNSA_CHECK(!sequence.finish_sent) << "I11: request " << sequence.request.id << " ends twice";
+  sequence.finish_sent = true;
+  GenerateResult result = FinalResult(sequence, clock_.Monotonic());
+  result.account = std::move(account);
+  sequence.request.stream->Finish(sequence.end_status, std::move(result));
+  if (observer_ != nullptr) observer_->OnEnded(sequence.request.id);
+}
+
+void EngineCore::Forget(Sequence& sequence) {
+  VNSA_CHECK(sequence.finish_sent) << "I11: request " << sequence.request.id << " never ended";
+  VNSA_CHECK_EQ(sequence.pages.size(), 0) << "I8: pages of request " << sequence.request.id;
+  const RequestId id = sequence.request.id;
+  sequences_.erase(id);
+}
+
+EngineSnapshot EngineCore::Snapshot() const {
+  EngineSnapshot snapshot;
+  snapshot.waiting_media = waiting_media_;
+  snapshot.waiting = waiting_.size();
+  snapshot.running = static_cast<int>(running_.size());
+  snapshot.pages_total = admission_.pool().capacity();
+  snapshot.pages_used = admission_.pool().num_used();
+  snapshot.backlog_seconds = std::max(0.0, waiting_seconds_ + running_seconds_);
+  snapshot.steps = next_step_ - 1;
+  snapshot.cost = cost_;
+  snapshot.failure = failure_;
+  return snapshot;
+}
+
+}  // namespace videonsa

@@ -1,0 +1,143 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "runtime/base/clock.h"
+#include "runtime/engine/admission.h"
+#include "runtime/engine/cost_model.h"
+#include "runtime/engine/messages.h"
+#include "runtime/engine/scheduler.h"
+#include "runtime/engine/sequence.h"
+#include "runtime/engine/waiting_queue.h"
+#include "runtime/engine/worker.h"
+
+namespace videonsa {
+
+struct EngineOptions {
+  int max_running = 64;   ///< admitted sequences
+  int max_waiting = 256;  ///< requests before admission, media stage included
+  int plan_depth = 1;     ///< steps submitted and not done; 2 hides the engine behind the device
+  StepBudget step;
+  int64_t hidden_bytes = int64_t{1} << 30;  ///< rows kept by layer-wise prefills
+};
+
+/// Who hears of the two instants that decide whether the door may let another one in.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnAdmitted(RequestId id) = 0;
+  virtual void OnEnded(RequestId id) = 0;
+};
+
+/// The engine's account of itself.
+struct EngineSnapshot {
+  int waiting_media = 0;
+  int waiting = 0;
+  int running = 0;
+  int pages_total = 0;
+  int pages_used = 0;          ///< held by sequences or by the prefix index
+  double backlog_seconds = 0;  ///< predicted work of everything admitted or ready
+  uint64_t steps = 0;
+  std::optional<CostModel> cost;
+  absl::Status failure;
+};
+
+/// The engine without its thread: takes messages, gives jobs. Deterministic given its clock.
+///
+/// Owner: engine thread only.
+/// Invariants: I6-I11 of runtime/README.md.
+class EngineCore {
+ public:
+  /// `observer` may be null; it and `clock` outlive the core.
+  EngineCore(const EngineOptions& options, const ExecutorInfo& info, const Clock& clock,
+             EngineObserver* observer);
+
+  void Handle(EngineMessage message);
+  /// What the worker should do next; nothing if plan_depth jobs are outstanding or there is
+  /// nothing to do. The caller submits it.
+  std::optional<WorkerJob> NextJob();
+  /// When Handle(TickMessage) is due at the latest; infinite if nobody has a deadline.
+  absl::Duration NextDeadline() const;
+
+  EngineSnapshot Snapshot() const;
+  const AdmissionPolicy& admission() const { return admission_; }
+  int num_open() const { return static_cast<int>(sequences_.size()); }
+  /// Checks what can be checked at any time between calls (I1, I6, I7, I8); linear.
+  void CheckInvariants() const;
+
+ private:
+  struct SubmittedStep {
+    StepPlan plan;
+    StepWork work;
+    std::vector<Sequence*> members;  // one entry a slice, counted in in_flight (I7)
+    std::vector<SequenceId> due;     // whose slice samples a token
+  };
+
+  void On(SubmitMessage message);
+  void On(ReadyMessage message);
+  void On(FailMessage message);
+  void On(StopMessage message);
+  void On(CancelMessage message);
+  void On(EndAllMessage message);
+  void On(TickMessage message) {}
+  void On(SequencesReleased event);
+  void On(StepDone event);
+  void On(WorkerFailed event);
+
+  Sequence* Find(RequestId id);
+  void ExpireDeadlines();
+  absl::Status CheckDeadline(const Sequence& sequence) const;
+  void PredictCost(Sequence& sequence) const;
+
+  void Admit(WorkerJob& job);
+  bool AdmitOne(WorkerJob& job);
+  void Start(Sequence& sequence, WorkerJob& job);
+  void ReleaseEnded(WorkerJob& job);
+  void Plan(WorkerJob& job, SubmittedStep& step);
+  SequenceView ViewOf(const Sequence& sequence) const;
+  void NotePlanned(const StepPlan& plan, SubmittedStep& step);
+  Sequence& Join(SequenceId id, SubmittedStep& step);
+
+  void TakeToken(const SampledToken& token);
+  void ReportProgress(const SubmittedStep& step);
+  static void CheckStepComplete(const SubmittedStep& step, const StepDone& event);
+  /// Ends a request; idempotent. The sequence may be destroyed.
+  void End(Sequence& sequence, absl::Status status, FinishReason reason);
+  void SendFinish(Sequence& sequence, AttentionAccount account);
+  GenerateResult FinalResult(Sequence& sequence, absl::Duration now) const;
+  /// Gives back what the sequence reserved.
+  void Unadmit(Sequence& sequence);
+  void Forget(Sequence& sequence);
+
+  const EngineOptions options_;
+  const ExecutorInfo info_;
+  const Clock& clock_;
+  EngineObserver* const observer_;
+  AdmissionPolicy admission_;
+  CostModel cost_;
+  WaitingQueue waiting_;
+  absl::flat_hash_map<RequestId, std::unique_ptr<Sequence>> sequences_;
+  std::vector<Sequence*> running_;  // kPrefill and kDecode, in order of admission
+  std::vector<Sequence*> ended_;    // kFinished, still known to the executor
+  absl::btree_set<std::pair<absl::Duration, uint64_t>> deadlines_;
+  std::deque<SubmittedStep> submitted_;
+  int jobs_in_flight_ = 0;
+  uint64_t next_step_ = 1;
+  bool admission_changed_ = false;  // something happened that may let a waiting request in
+  double prefill_clock_ = 0;        // least service among prefills, never decreasing
+  int waiting_media_ = 0;
+  double waiting_seconds_ = 0;
+  double running_seconds_ = 0;
+  absl::Status failure_;
+};
+
+}  // namespace videonsa

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "runtime/engine/attention_pairs.h"
+#include "runtime/engine/cost_model.h"
+#include "runtime/step/executor.h"
+
+namespace videonsa {
+
+/// One admitted sequence as the scheduler sees it: a snapshot, progress as planned.
+struct SequenceView {
+  SequenceId id;
+  bool decode = false;    ///< else prefill
+  int64_t kv_tokens = 0;  ///< decode only: length of the cache
+
+  // Prefill only.
+  int prompt_tokens = 0;
+  int next_token = 0;
+  int num_layers = 0;
+  int next_layer = 0;
+  bool layerwise = false;
+  const PairForecast* forecast = nullptr;  ///< outlives the call
+  /// Visuals left to encode, in order; t counts temporal patches.
+  struct VisualView {
+    int visual_idx = 0;
+    int t_begin = 0;
+    int t_end = 0;
+    int64_t patches_per_t = 0;
+  };
+  absl::Span<const VisualView> visuals;
+  double service = 0;  ///< seconds of prefill received so far, divided by weight
+};
+
+/// Limits of one step.
+struct StepBudget {
+  double seconds = 0.25;  ///< predicted; what running answers wait for one step of prefills
+  /// Prefills may take this multiple of the predicted decode time even when `seconds` is less, so
+  /// that they are never slowed by more than its inverse.
+  double min_prefill_to_decode = 7;
+  int prefill_tokens = 512;  ///< token-cut slices together
+  bool can_split_vision = false;
+};
+
+/// A plan with what it is predicted to cost.
+struct PlannedStep {
+  StepPlan plan;  ///< `step` is left to the caller
+  StepWork work;
+  double seconds = 0;
+  /// Predicted seconds of each prefill or vision slice, by sequence, in plan order.
+  std::vector<std::pair<SequenceId, double>> charges;
+};
+
+/// Decides the next step: a pure function of its arguments.
+///
+/// Every decode row takes part. Prefills then share the rest of the budget: the one that has
+/// received the least goes first and takes as much as fits, the next ones fill what is left. The
+/// first always moves by one unit (a page of tokens, a layer, a temporal patch, or a whole visual
+/// if it cannot be split), so that nobody starves behind a budget too small.
+///
+/// Requires: views of sequences that no submitted step prefills.
+PlannedStep PlanStep(absl::Span<const SequenceView> running, const StepBudget& budget,
+                     const CostModel& cost);
+
+}  // namespace videonsa

@@ -1,0 +1,197 @@
+// The engine's core step by step, with a clock that stands still.
+#include "runtime/engine/engine_core.h"
+
+#include <gtest/gtest.h>
+
+#include "runtime/base/error.h"
+#include "tests/support/engine_fixtures.h"
+#include "tests/support/fake_executor.h"
+
+namespace videonsa {
+namespace {
+
+class EngineCoreTest : public ::testing::Test {
+ protected:
+  EngineCoreTest() { fake_.info = SmallExecutorInfo(); }
+
+  void Start() {
+    executor_ = std::make_unique<FakeExecutor>(fake_);
+    runner_ = std::make_unique<JobRunner>(executor_.get());
+    core_ = std::make_unique<EngineCore>(options_, fake_.info, clock_, nullptr);
+  }
+
+  std::shared_ptr<RecordingStream> Ask(uint64_t id, const PromptShape& shape,
+                                       Priority priority = Priority::kStandard,
+                                       absl::Duration deadline = absl::InfiniteDuration()) {
+    auto stream = std::make_shared<RecordingStream>();
+    Request request;
+    request.id = RequestId{id};
+    request.tenant = "t";
+    request.priority = priority;
+    request.receive = clock_.Monotonic();
+    request.deadline = deadline;
+    request.stream = stream;
+    request.cancelled = std::make_shared<std::atomic<bool>>(false);
+    core_->Handle(SubmitMessage{std::move(request), 0});
+    core_->Handle(ReadyMessage{RequestId{id}, MakePrompt(shape)});
+    return stream;
+  }
+
+  // Takes and does one job; returns its plan, empty if there was nothing to do.
+  StepPlan Step() {
+    std::optional<WorkerJob> job = core_->NextJob();
+    if (!job) return {};
+    const StepPlan plan = job->plan;
+    runner_->Run(*std::move(job), [this](WorkerEvent event) {
+      std::visit([this](auto&& e) { core_->Handle(EngineMessage(std::move(e))); },
+                 std::move(event));
+    });
+    core_->CheckInvariants();
+    return plan;
+  }
+
+  FakeClock clock_;
+  EngineOptions options_;
+  FakeExecutorOptions fake_;
+  std::unique_ptr<FakeExecutor> executor_;
+  std::unique_ptr<JobRunner> runner_;
+  std::unique_ptr<EngineCore> core_;
+};
+
+TEST(SequencePhase, HasExactlyTheTransitionsOfTheTable) {
+  using P = SequencePhase;
+  int edges = 0;
+  for (int from = 0; from < 5; ++from) {
+    for (int to = 0; to < 5; ++to) edges += MayFollow(P(from), P(to));
+  }
+  EXPECT_EQ(edges, 7);
+  EXPECT_TRUE(MayFollow(P::kWaitingMedia, P::kWaiting));
+  EXPECT_TRUE(MayFollow(P::kDecode, P::kFinished));
+  EXPECT_FALSE(MayFollow(P::kDecode, P::kPrefill));
+  EXPECT_FALSE(MayFollow(P::kFinished, P::kFinished));
+}
+
+TEST_F(EngineCoreTest, RunningAnswersGoOnBesideALongPrefill) {
+  Start();
+  PromptShape quick;
+  quick.max_output_tokens = 100;
+  quick.ignore_eos = true;
+  const auto answering = Ask(1, quick);
+  Step();
+  PromptShape slow;
+  slow.text_after = 3000;
+  Ask(2, slow);
+  int steps = 0;
+  while (true) {
+    const StepPlan plan = Step();
+    if (plan.prefill.empty()) break;
+    ++steps;
+    EXPECT_EQ(plan.decode.front(), SequenceId{1});  // every step of the prefill has a token
+    EXPECT_LE(plan.prefill[0].token_end - plan.prefill[0].token_begin, 512);
+  }
+  EXPECT_GE(steps, 6);
+}
+
+TEST_F(EngineCoreTest, ABlockedHeadIsBypassedABoundedNumberOfTimes) {
+  fake_.info.num_pages = 16;
+  Start();
+  PromptShape hog;  // holds 9 of 16 pages for a long time
+  hog.text_after = 64;
+  hog.max_output_tokens = 500;
+  hog.ignore_eos = true;
+  const auto first = Ask(1, hog);
+  Step();
+  PromptShape big;  // needs 10
+  big.text_after = 600;
+  const auto head = Ask(2, big);
+  std::vector<std::shared_ptr<RecordingStream>> small;
+  for (uint64_t i = 0; i < 40; ++i) {
+    PromptShape shape;
+    shape.max_output_tokens = 1;
+    small.push_back(Ask(3 + i, shape));
+  }
+  for (int step = 0; step < 200; ++step) Step();
+  int done = 0;
+  for (const auto& stream : small) done += stream->finished();
+  EXPECT_FALSE(head->finished());
+  EXPECT_EQ(done, 16);  // then everybody waits for the head
+  while (!head->finished()) ASSERT_GT(Step().step, 0u);
+  EXPECT_TRUE(head->status().ok());
+}
+
+TEST_F(EngineCoreTest, DeadlinesEndARequestInEveryPhase) {
+  fake_.info.num_pages = 16;
+  Start();
+  PromptShape long_answer;
+  long_answer.max_output_tokens = 900;
+  long_answer.ignore_eos = true;
+  const absl::Duration deadline = absl::Seconds(1);
+  const auto decoding = Ask(1, long_answer, Priority::kStandard, deadline);
+  Step();
+  Step();
+  const auto waiting = Ask(2, long_answer, Priority::kStandard, deadline);
+  Step();
+  EXPECT_EQ(core_->Snapshot().waiting, 1);
+  EXPECT_EQ(core_->NextDeadline(), deadline);
+  clock_.Advance(absl::Seconds(2));
+  core_->Handle(TickMessage{});
+  EXPECT_EQ(waiting->status().code(), absl::StatusCode::kDeadlineExceeded);
+  Step();
+  ASSERT_TRUE(decoding->finished());
+  EXPECT_TRUE(decoding->status().ok());  // it has a part of its answer
+  EXPECT_EQ(decoding->result().finish_reason, FinishReason::kDeadline);
+  EXPECT_EQ(decoding->tokens().size(), 3u);
+  EXPECT_EQ(core_->num_open(), 0);
+}
+
+TEST_F(EngineCoreTest, WhatCannotFinishInTimeIsRefusedOnceTheCostIsKnown) {
+  fake_.clock = &clock_;
+  Start();
+  PromptShape shape;
+  shape.text_after = 100;
+  shape.max_output_tokens = 100;
+  shape.ignore_eos = true;
+  const auto first = Ask(1, shape);
+  while (!first->finished()) Step();
+  shape.text_after = 3000;  // 10 us a token: 30 ms
+  const auto refused =
+      Ask(2, shape, Priority::kStandard, clock_.Monotonic() + absl::Milliseconds(9));
+  EXPECT_EQ(GetErrorInfo(refused->status())->reason, "DEADLINE_TOO_SHORT");
+  const auto taken = Ask(3, shape, Priority::kStandard, clock_.Monotonic() + absl::Seconds(9));
+  while (!taken->finished()) Step();
+  EXPECT_TRUE(taken->status().ok());
+}
+
+TEST_F(EngineCoreTest, InteractiveRequestsStartBeforeBatchOnes) {
+  options_.max_running = 1;
+  Start();
+  const auto running = Ask(1, {});
+  Step();
+  const auto batch = Ask(2, {}, Priority::kBatch);
+  const auto interactive = Ask(3, {}, Priority::kInteractive);
+  while (!batch->finished() && !interactive->finished()) Step();
+  EXPECT_TRUE(interactive->finished());
+  EXPECT_FALSE(batch->finished());
+}
+
+TEST_F(EngineCoreTest, PhaseTimesAddUpToTheTotal) {
+  fake_.clock = &clock_;
+  Start();
+  PromptShape shape;
+  shape.frames = 20;
+  shape.text_after = 900;
+  shape.ignore_eos = true;
+  const auto stream = Ask(1, shape);
+  clock_.Advance(absl::Milliseconds(3));
+  while (!stream->finished()) Step();
+  const Timing timing = stream->result().timing;
+  EXPECT_EQ(timing.queue, absl::Milliseconds(3));
+  EXPECT_GT(timing.vision, absl::ZeroDuration());
+  EXPECT_GT(timing.prefill, absl::ZeroDuration());
+  EXPECT_EQ(timing.queue + timing.vision + timing.prefill + timing.generate, timing.total);
+  EXPECT_EQ(timing.time_to_first_token, timing.total - timing.generate);
+  EXPECT_EQ(timing.mean_inter_token * 7, timing.generate);
+}
+
+}  // namespace
+}  // namespace videonsa

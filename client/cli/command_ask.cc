@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
 #include "client/cli/question_flags.h"
+#include "client/cli/report_file.h"
 #include "client/cli/visuals.h"
 #include "client/digest.h"
 #include "client/format.h"
@@ -146,6 +147,11 @@ int RunAsk(CommandContext& context) {
                                                        .layers = context.args.Has("report-layers"),
                                                        .gates = context.args.Has("gates"),
                                                        .visual_names = NamesOf(plan->visuals)})));
+  if (context.args.Has("report")) {
+    const absl::Status written =
+        WriteAskReport(context.args.Get("report"), plan->question, *result, plan->visuals, console);
+    if (!written.ok()) return Failure(context, written);
+  }
   return kExitOk;
 }
 
@@ -214,7 +220,10 @@ CommandSpec AskSpec() {
   spec.groups.push_back({"Report",
                          {{"evidence", "", "show which seconds of the clips were looked at"},
                           {"report-layers", "", "attention pairs of every layer"},
-                          {"gates", "", "mean gate of each attention branch by layer"}}});
+                          {"gates", "", "mean gate of each attention branch by layer"},
+                          {"report", "FILE",
+                           "write one HTML page with the answer, pictures of what was looked at, "
+                           "timeline, attention account and times"}}});
   spec.groups.push_back({"Upload", {{"upload", "", "upload files even if they are small"}}});
   spec.groups.push_back(OutputFlags());
   spec.groups.push_back(ConnectionFlags());
@@ -222,6 +231,8 @@ CommandSpec AskSpec() {
       {"what happens, two frames a second", "ask party.mp4 -q \"What happens?\" --fps 2"},
       {"only half a minute, and show what was looked at",
        "ask talk.mp4 -q \"What is on the slide?\" --range 10s-40s --evidence"},
+      {"the same as a page, with pictures",
+       "ask talk.mp4 -q \"What is on the slide?\" --report answer.html"},
       {"compare a clip with a picture",
        "ask street.mp4 --image sign.png -q \"Does this sign appear in the clip?\""},
       {"spend at most 5 % of dense attention", "ask match.mp4 -q \"Who wins?\" --max-budget 0.05"},

@@ -61,16 +61,15 @@ std::string BudgetText(const proto::AttentionReport& report, const Painter& pain
     absl::StrAppend(&out, ", window ", Grouped(report.effective().window_tokens()));
   }
   if (report.clamped()) out += painter.Paint(Style::kYellow, ", lowered to the budget");
-  absl::StrAppend(&out, ": ", Percent(report.budget_fraction()), " of the dense pairs");
+  absl::StrAppend(&out, ": ", Percent(report.budget_fraction()), " of the dense pairs\n");
   if (report.used().compressed() > 0) {
-    absl::StrAppend(&out, " (", Percent(report.budget_fraction_without_compressed()),
+    absl::StrAppend(&out, "           ", Percent(report.budget_fraction_without_compressed()),
                     " without compression");
     if (report.paper_budget_fraction() > 0) {
       absl::StrAppend(&out, "; the paper's formula: ", Percent(report.paper_budget_fraction()));
     }
-    out += ")";
+    out += '\n';
   }
-  out += '\n';
   const auto branches = BranchesOf(report.used());
   int64_t most = 1;
   for (const auto& [name, pairs] : branches) most = std::max(most, pairs);

@@ -17,8 +17,10 @@ constexpr int kShownMoments = 5;
 constexpr double kBinSeconds[] = {0.1, 0.2, 0.25, 0.5, 1,   2,   5,   10,  15,
                                   20,  30,  60,   120, 300, 600, 900, 1800};
 
-absl::Duration BinFor(absl::Duration length, int max_bins) {
+// `grain` is the shortest block: finer bins would show steps that nobody measured.
+absl::Duration BinFor(absl::Duration length, absl::Duration grain, int max_bins) {
   for (const double seconds : kBinSeconds) {
+    if (seconds < 1 && absl::Seconds(seconds) < grain) continue;
     // A second is the natural grain; finer only for clips of a few seconds.
     if (seconds < 1 && absl::ToDoubleSeconds(length) > 20) continue;
     if (absl::ToDoubleSeconds(length) / seconds <= max_bins) return absl::Seconds(seconds);
@@ -50,7 +52,11 @@ ClipTimeline TimelineOf(int clip, const std::vector<Span>& spans, const proto::V
                         int max_bins) {
   const auto [begin, end] = ExtentOf(spans, visual);
   ClipTimeline line{.clip_index = clip};
-  line.bin = BinFor(absl::Seconds(end - begin), max_bins);
+  double grain = INFINITY;
+  for (const Span& span : spans) {
+    if (span.end > span.begin) grain = std::min(grain, span.end - span.begin);
+  }
+  line.bin = BinFor(absl::Seconds(end - begin), absl::Seconds(std::min(grain, 1.0)), max_bins);
   const double bin = absl::ToDoubleSeconds(line.bin);
   line.start = absl::Seconds(begin);
   line.end = absl::Seconds(end);
@@ -74,20 +80,31 @@ ClipTimeline TimelineOf(int clip, const std::vector<Span>& spans, const proto::V
   return line;
 }
 
+// Runs of neighbouring bins that hold at least half of what the heaviest bin holds.
+void AddRuns(const ClipTimeline& line, std::vector<WatchedMoment>& moments) {
+  const double least = *std::max_element(line.share.begin(), line.share.end()) / 2;
+  if (least <= 0) return;
+  bool open = false;
+  for (size_t i = 0; i < line.share.size(); ++i) {
+    if (line.share[i] < least) {
+      open = false;
+      continue;
+    }
+    const absl::Duration start = line.start + line.bin * static_cast<int64_t>(i);
+    if (!open) moments.push_back({line.clip_index, start, start, 0});
+    open = true;
+    moments.back().end = std::min(start + line.bin, line.end);
+    moments.back().share += line.share[i];
+  }
+}
+
 void AddMoments(const proto::AttentionReport& attention, Evidence& evidence) {
   for (const proto::AttendedInterval& interval : attention.intervals()) {
     evidence.moments.push_back({interval.clip_index(), FromProto(interval.range().start_offset()),
                                 FromProto(interval.range().end_offset()), interval.share()});
   }
   if (evidence.moments.empty()) {
-    for (const ClipTimeline& line : evidence.clips) {
-      for (size_t i = 0; i < line.share.size(); ++i) {
-        if (line.share[i] <= 0) continue;
-        const absl::Duration start = line.start + line.bin * static_cast<int64_t>(i);
-        evidence.moments.push_back(
-            {line.clip_index, start, std::min(start + line.bin, line.end), line.share[i]});
-      }
-    }
+    for (const ClipTimeline& line : evidence.clips) AddRuns(line, evidence.moments);
   }
   std::stable_sort(evidence.moments.begin(), evidence.moments.end(),
                    [](const auto& a, const auto& b) { return a.share > b.share; });

@@ -41,7 +41,8 @@ struct Evidence {
 };
 
 /// Spreads the blocks' weight evenly over their time ranges into at most `max_bins` bins a clip,
-/// and lists the watched moments (the server's intervals, or the heaviest bins if it sent none).
+/// and lists the watched moments: the server's intervals or, if it sent none, runs of bins that
+/// hold at least half of what the heaviest bin holds.
 ///
 /// Requires: max_bins > 0.
 Evidence BuildEvidence(const proto::AskResult& result, int max_bins);

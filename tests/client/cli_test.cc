@@ -74,6 +74,19 @@ TEST_F(CliTest, AnswerOnStdoutReportOnStderr) {
   EXPECT_TRUE(question.report().gates());
 }
 
+TEST_F(CliTest, ReportIsAPage) {
+  const std::string page = testing::TempDir() + "/report.html";
+  const Ran ran = RunWithServer({"ask", "clips/a", "-q", "What is it?", "--report", page});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_THAT(ran.err, HasSubstr("report written to"));
+  const std::string html = *ReadFile(page);
+  EXPECT_THAT(html, HasSubstr("You asked: What is it?"));
+  EXPECT_THAT(html, HasSubstr("the clip is not a file on this machine"));
+  const Ran bad = RunWithServer({"ask", "-q", "What?", "--report", "/does/not/exist/x.html"});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_THAT(bad.err, HasSubstr("FILE_UNWRITABLE"));
+}
+
 TEST_F(CliTest, LargeFilesAreUploadedOnce) {
   const std::string path = FileOf(2'000'000);
   const Ran first = RunWithServer({"ask", path, "-q", "What?"});

@@ -345,6 +345,47 @@ FakeServer::~FakeServer() {
 
 std::string FakeServer::address() const { return absl::StrCat("127.0.0.1:", port_); }
 
+namespace {
+
+void FillAttention(proto::AttentionReport& attention) {
+  attention.set_semantics("causal_nsa");
+  attention.set_mode(proto::AttentionConfig::MODE_NATIVE_SPARSE);
+  attention.mutable_effective()->set_selected_blocks(16);
+  attention.mutable_effective()->set_window_tokens(256);
+  attention.set_dense_pairs(8'000'000);
+  attention.mutable_used()->set_compressed(120'000);
+  attention.mutable_used()->set_selected(600'000);
+  attention.mutable_used()->set_window(200'000);
+  attention.mutable_used()->set_total(920'000);
+  attention.set_budget_fraction(0.115);
+  attention.set_budget_fraction_without_compressed(0.1);
+  attention.mutable_mean_gates()->set_compressed(0.31);
+  attention.mutable_mean_gates()->set_selected(0.62);
+  attention.mutable_mean_gates()->set_window(0.44);
+  for (int layer = 0; layer < 16; ++layer) {
+    proto::LayerAttention& one = *attention.add_layers();
+    one.set_layer(layer);
+    one.mutable_used()->set_compressed(7'500);
+    one.mutable_used()->set_selected(37'500);
+    one.mutable_used()->set_window(12'500);
+    one.mutable_mean_gates()->set_compressed(0.31 + 0.01 * (layer % 5));
+    one.mutable_mean_gates()->set_selected(0.42 + 0.02 * layer);
+    one.mutable_mean_gates()->set_window(0.6 - 0.015 * layer);
+  }
+  double sum = 0;
+  for (int block = 0; block < 64; ++block) sum += std::exp(-std::pow((block - 40) / 6.0, 2)) + 0.02;
+  for (int block = 0; block < 64; ++block) {
+    proto::BlockEvidence& evidence = *attention.add_blocks();
+    evidence.set_block(block);
+    *evidence.mutable_range()->mutable_start_offset() = ToProto(absl::Milliseconds(250) * block);
+    *evidence.mutable_range()->mutable_end_offset() =
+        ToProto(absl::Milliseconds(250) * (block + 1));
+    evidence.set_share((std::exp(-std::pow((block - 40) / 6.0, 2)) + 0.02) / sum);
+  }
+}
+
+}  // namespace
+
 proto::AskResult SampleResult() {
   proto::AskResult result;
   result.set_ask_id("ask-1");
@@ -371,31 +412,7 @@ proto::AskResult SampleResult() {
   visual.set_tokens(4096);
   visual.set_sampled_fps(2);
   for (int i = 0; i < 32; ++i) *visual.add_frame_times() = ToProto(absl::Milliseconds(500) * i);
-  proto::AttentionReport& attention = *result.mutable_attention();
-  attention.set_semantics("causal_nsa");
-  attention.set_mode(proto::AttentionConfig::MODE_NATIVE_SPARSE);
-  attention.mutable_effective()->set_selected_blocks(16);
-  attention.mutable_effective()->set_window_tokens(256);
-  attention.set_dense_pairs(8'000'000);
-  attention.mutable_used()->set_compressed(120'000);
-  attention.mutable_used()->set_selected(600'000);
-  attention.mutable_used()->set_window(200'000);
-  attention.mutable_used()->set_total(920'000);
-  attention.set_budget_fraction(0.115);
-  attention.set_budget_fraction_without_compressed(0.1);
-  attention.mutable_mean_gates()->set_compressed(0.31);
-  attention.mutable_mean_gates()->set_selected(0.62);
-  attention.mutable_mean_gates()->set_window(0.44);
-  double sum = 0;
-  for (int block = 0; block < 64; ++block) sum += std::exp(-std::pow((block - 40) / 6.0, 2)) + 0.02;
-  for (int block = 0; block < 64; ++block) {
-    proto::BlockEvidence& evidence = *attention.add_blocks();
-    evidence.set_block(block);
-    *evidence.mutable_range()->mutable_start_offset() = ToProto(absl::Milliseconds(250) * block);
-    *evidence.mutable_range()->mutable_end_offset() =
-        ToProto(absl::Milliseconds(250) * (block + 1));
-    evidence.set_share((std::exp(-std::pow((block - 40) / 6.0, 2)) + 0.02) / sum);
-  }
+  FillAttention(*result.mutable_attention());
   return result;
 }
 

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "runtime/executor/executor_factory.h"
+#include "runtime/executor/feature_cache.h"
+#include "runtime/executor/kv_storage.h"
+#include "runtime/executor/sampler.h"
+#include "runtime/executor/sequence_state.h"
+#include "runtime/model/model.h"
+#include "runtime/ops/cpu_backend.h"
+#include "runtime/step/executor.h"
+
+namespace videonsa {
+
+/// Runs step plans on the CPU.
+///
+/// Slices of a plan run one after the other, decode rows of all sequences as one batch. A row's
+/// numbers depend on its own sequence only, never on what else is in the plan.
+/// Owner: one worker thread calls everything but info().
+class CpuExecutor : public Executor {
+ public:
+  static absl::StatusOr<std::unique_ptr<CpuExecutor>> Create(const CpuExecutorOptions& options);
+
+  const ExecutorInfo& info() const override { return info_; }
+  absl::Status AddSequence(SequenceSpec spec) override;
+  absl::StatusOr<StepResult> Run(const StepPlan& plan) override;
+  AttentionAccount Account(SequenceId sequence) const override;
+  void ReleaseSequence(SequenceId sequence) override;
+
+  const Model& model() const { return *model_; }
+  Model& model() { return *model_; }
+  CpuBackend& backend() { return *backend_; }
+  /// Sees the intermediate values of a sequence's prefill from now on (goldens).
+  void Observe(SequenceId sequence, ForwardObserver* observer);
+  /// Finished features of a visual, or null.
+  const VisualFeatures* Features(SequenceId sequence, int visual_idx) const;
+
+ private:
+  CpuExecutor() = default;
+  absl::Status Setup(const CpuExecutorOptions& options);
+  absl::Status ReserveSequence(SequenceState& state);
+  SequenceState& Find(SequenceId id);
+
+  // Each returns false if the sequence was cancelled on the way.
+  bool RunVision(const VisionSlice& slice, StepResult& result);
+  bool RunPrefill(const PrefillSlice& slice, StepResult& result);
+  bool PrefillChunk(SequenceState& state, int begin, int end);
+  bool PrefillWhole(SequenceState& state, int layer_begin, int layer_end);
+  void RunDecode(const std::vector<SequenceId>& ids, StepResult& result);
+  void DecodeBatch(const std::vector<SequenceState*>& batch, StepResult& result);
+
+  // Embeds prompt rows [begin, end) and puts features over pads.
+  void EmbedPrompt(SequenceState& state, int begin, int end, const TensorView& hidden);
+  void PromptAngles(SequenceState& state, int begin, const RopeTable& table);
+  void DropUsedFeatures(SequenceState& state, int end);
+  // Samples from the last hidden row of each sequence.
+  void Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences,
+              StepResult& result);
+
+  std::unique_ptr<CpuBackend> backend_;
+  std::unique_ptr<Model> model_;
+  ExecutorInfo info_;
+  std::unique_ptr<KvStorage> kv_;
+  std::unique_ptr<FeatureCache> feature_cache_;
+  std::unique_ptr<Sampler> sampler_;
+  std::map<SequenceId, std::unique_ptr<SequenceState>> sequences_;
+  int max_rows_ = 0;
+
+  // Matrices of one call, sized for max_rows_.
+  Workspace workspace_;
+  TensorView hidden_;
+  RopeTable angles_;
+  TensorView logits_;
+  std::vector<int32_t> ids_, positions_, kv_lens_;
+  std::vector<const int32_t*> page_tables_;
+};
+
+}  // namespace videonsa

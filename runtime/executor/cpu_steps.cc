@@ -1,0 +1,217 @@
+// What one slice of a step does.
+#include <algorithm>
+
+#include "runtime/base/check.h"
+#include "runtime/executor/cpu_executor.h"
+
+namespace videonsa {
+
+bool CpuExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
+  SequenceState& state = Find(slice.sequence);
+  if (state.cancelled()) return false;
+  const size_t index = static_cast<size_t>(slice.visual_idx);
+  VNSA_CHECK_LT(index, state.features.size());
+  std::shared_ptr<VisualFeatures>& features = state.features[index];
+  const bool keyed = !state.spec.visual_keys.empty();
+  if (keyed && features->frames_done == 0) {
+    // Another sequence may have finished the same visual since this one was added.
+    auto finished = feature_cache_->Find(state.spec.visual_keys[index], features->grid);
+    if (finished != nullptr) features = std::move(finished);
+  }
+  if (features->complete()) {
+    state.spec.visuals[index] = nullptr;
+    result.reused_vision.push_back(slice);
+    return true;
+  }
+  const PatchGrid& grid = features->grid;
+  VNSA_CHECK_EQ(slice.t_begin, features->frames_done) << "vision slices out of order";
+  VNSA_CHECK(slice.t_end > slice.t_begin && slice.t_end <= grid.t)
+      << slice.t_begin << " to " << slice.t_end << " of " << grid.t;
+  const int64_t frame_patches = int64_t{grid.h} * grid.w;
+  const VisionInput input{
+      slice.t_end - slice.t_begin, grid.h, grid.w,
+      state.spec.visuals[index]->rows.data() + slice.t_begin * frame_patches * kPatchDim};
+  const TensorView rows = features->rows.Rows(slice.t_begin * frame_patches / 4,
+                                              input.t * frame_patches / 4);
+  if (!model_->vision().Run(input, rows, state.spec.cancelled.get())) return false;
+  features->frames_done = slice.t_end;
+  if (features->complete()) {
+    state.spec.visuals[index] = nullptr;  // the patches are not needed any more
+    if (keyed) feature_cache_->Add(state.spec.visual_keys[index], features);
+  }
+  return true;
+}
+
+void CpuExecutor::EmbedPrompt(SequenceState& state, int begin, int end, const TensorView& hidden) {
+  model_->language().Embed(
+      absl::MakeConstSpan(state.spec.token_ids).subspan(static_cast<size_t>(begin),
+                                                        static_cast<size_t>(end - begin)),
+      hidden);
+  for (const VisionSpan& span : state.spec.vision_spans) {
+    const int first = std::max(begin, span.token_begin);
+    const int last = std::min(end, span.token_begin + span.num_tokens);
+    if (first >= last) continue;
+    const auto& features = state.features[static_cast<size_t>(span.visual_idx)];
+    VNSA_CHECK(features != nullptr && features->complete()) << "features before their prefill";
+    backend_->CopyRows(features->rows.Rows(first - span.token_begin, last - first), {},
+                       hidden.Rows(first - begin, last - first));
+  }
+  if (state.context.observer != nullptr) state.context.observer->OnEmbeddings(begin, hidden);
+}
+
+void CpuExecutor::PromptAngles(SequenceState& state, int begin, const RopeTable& table) {
+  const int32_t* base = state.spec.positions.data();
+  const int64_t length = state.prompt_length();
+  const int32_t* const axes[3] = {base + begin, base + length + begin, base + 2 * length + begin};
+  model_->language().RopeAngles(axes, table);
+}
+
+void CpuExecutor::DropUsedFeatures(SequenceState& state, int end) {
+  for (const VisionSpan& span : state.spec.vision_spans) {
+    if (span.token_begin + span.num_tokens <= end && state.context.observer == nullptr) {
+      state.features[static_cast<size_t>(span.visual_idx)] = nullptr;
+    }
+  }
+}
+
+bool CpuExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
+  const int rows = end - begin;
+  const TensorView hidden = hidden_.Rows(0, rows);
+  const RopeTable table = {angles_.cos.Rows(0, rows), angles_.sin.Rows(0, rows)};
+  EmbedPrompt(state, begin, end, hidden);
+  PromptAngles(state, begin, table);
+  for (int layer = 0; layer < info_.num_layers; ++layer) {
+    if (state.cancelled()) return false;
+    model_->language().PrefillLayer(layer, begin, hidden, table,
+                                    kv_->Layer(layer, state.spec.page_ids.data()), state.context);
+  }
+  for (int64_t row = begin; row < end; ++row) state.dense_pairs += (row + 1) * info_.num_layers;
+  state.prefilled = end;
+  DropUsedFeatures(state, end);
+  return true;
+}
+
+bool CpuExecutor::PrefillWhole(SequenceState& state, int layer_begin, int layer_end) {
+  LanguageModel::WholePrompt& views = state.whole->views;
+  const int64_t rows = state.prompt_length();
+  VNSA_CHECK_EQ(layer_begin, state.whole->next_layer) << "layer slices out of order";
+  if (layer_begin == 0) {
+    EmbedPrompt(state, 0, static_cast<int>(rows), views.hidden);
+    PromptAngles(state, 0, views.table);
+    DropUsedFeatures(state, static_cast<int>(rows));
+  }
+  for (int layer = layer_begin; layer < layer_end; ++layer) {
+    if (state.cancelled()) return false;
+    model_->language().PrefillLayerWhole(
+        layer, views, kv_->Layer(layer, state.spec.page_ids.data()), state.context);
+    state.dense_pairs += rows * (rows + 1) / 2;
+    state.whole->next_layer = layer + 1;
+  }
+  return true;
+}
+
+bool CpuExecutor::RunPrefill(const PrefillSlice& slice, StepResult& result) {
+  SequenceState& state = Find(slice.sequence);
+  if (state.cancelled()) return false;
+  const int length = state.prompt_length();
+  TensorView last_row;
+  if (state.whole != nullptr) {
+    VNSA_CHECK(slice.token_begin == 0 && slice.token_end == length)
+        << "this attention takes whole prompts, not " << slice.token_begin << " to "
+        << slice.token_end;
+    if (!PrefillWhole(state, slice.layer_begin, slice.layer_end)) return false;
+    if (slice.layer_end < info_.num_layers) return true;
+    state.prefilled = length;
+    last_row = hidden_.Rows(0, 1);
+    backend_->CopyRows(state.whole->views.hidden.Rows(length - 1, 1), {}, last_row);
+    if (state.context.observer == nullptr) state.whole = nullptr;
+  } else {
+    VNSA_CHECK(slice.layer_begin == 0 && slice.layer_end == info_.num_layers)
+        << "layers " << slice.layer_begin << " to " << slice.layer_end;
+    VNSA_CHECK_EQ(slice.token_begin, state.prefilled) << "prefill slices out of order";
+    VNSA_CHECK(slice.token_end > slice.token_begin && slice.token_end <= length)
+        << slice.token_end << " of " << length;
+    int begin = slice.token_begin;
+    int rows = 0;
+    for (; begin < slice.token_end; begin += rows) {
+      rows = std::min(max_rows_, slice.token_end - begin);
+      if (!PrefillChunk(state, begin, begin + rows)) return false;
+    }
+    if (slice.token_end < length) return true;
+    last_row = hidden_.Rows(rows - 1, 1);
+  }
+  Sample(last_row, {&state}, result);
+  return true;
+}
+
+void CpuExecutor::RunDecode(const std::vector<SequenceId>& ids, StepResult& result) {
+  std::vector<SequenceState*> batch;
+  for (SequenceId id : ids) {
+    SequenceState& state = Find(id);
+    if (state.cancelled()) {
+      result.skipped.push_back(id);
+      continue;
+    }
+    VNSA_CHECK_GT(state.num_sampled, 0) << "decode before the prompt is prefilled";
+    batch.push_back(&state);
+    if (static_cast<int>(batch.size()) == max_rows_) {
+      DecodeBatch(batch, result);
+      batch.clear();
+    }
+  }
+  if (!batch.empty()) DecodeBatch(batch, result);
+}
+
+void CpuExecutor::DecodeBatch(const std::vector<SequenceState*>& batch, StepResult& result) {
+  const int64_t rows = static_cast<int64_t>(batch.size());
+  ids_.clear();
+  positions_.clear();
+  kv_lens_.clear();
+  page_tables_.clear();
+  for (SequenceState* state : batch) {
+    const int fed = state->num_sampled - 1;  // answer tokens already in the pages
+    const int kv_len = state->prompt_length() + fed + 1;
+    VNSA_CHECK_LE(kv_len, static_cast<int>(state->spec.page_ids.size()) * kPageTokens)
+        << "no page for the next token";
+    ids_.push_back(state->last_token);
+    positions_.push_back(state->spec.next_position + fed);
+    kv_lens_.push_back(kv_len);
+    page_tables_.push_back(state->spec.page_ids.data());
+  }
+  const TensorView hidden = hidden_.Rows(0, rows);
+  const RopeTable table = {angles_.cos.Rows(0, rows), angles_.sin.Rows(0, rows)};
+  model_->language().Embed(ids_, hidden);
+  const int32_t* const axes[3] = {positions_.data(), positions_.data(), positions_.data()};
+  model_->language().RopeAngles(axes, table);
+  for (int layer = 0; layer < info_.num_layers; ++layer) {
+    model_->language().DecodeLayer(layer, hidden, table, kv_->Layer(layer, nullptr),
+                                   {page_tables_.data(), kv_lens_.data()});
+    for (size_t i = 0; i < batch.size(); ++i) {
+      batch[i]->tallies[static_cast<size_t>(layer)].pairs.dense += kv_lens_[i];
+      batch[i]->dense_pairs += kv_lens_[i];
+    }
+  }
+  Sample(hidden, batch, result);
+}
+
+void CpuExecutor::Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences,
+                         StepResult& result) {
+  for (int64_t begin = 0; begin < hidden.rows(); begin += logits_.rows()) {
+    const int64_t rows = std::min(logits_.rows(), hidden.rows() - begin);
+    const TensorView logits = logits_.Rows(0, rows);
+    model_->language().Logits(hidden.Rows(begin, rows), logits);
+    for (int64_t row = 0; row < rows; ++row) {
+      SequenceState& state = *sequences[static_cast<size_t>(begin + row)];
+      if (state.context.observer != nullptr) {
+        state.context.observer->OnLogits(state.num_sampled, logits.Rows(row, 1));
+      }
+      SampledToken token = sampler_->Sample(state, logits.f32() + row * logits.row_stride());
+      state.last_token = token.token_id;
+      state.MarkSeen(token.token_id);
+      ++state.num_sampled;
+      result.tokens.push_back(std::move(token));
+    }
+  }
+}
+
+}  // namespace videonsa

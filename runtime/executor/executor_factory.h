@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/base/hash.h"
+#include "runtime/step/executor.h"
+
+/// The only header of this folder that serving sees.
+namespace videonsa {
+
+enum class ComputeType {
+  kAuto,  ///< bf16 where the CPU multiplies bf16 pairs, fp32 elsewhere
+  kF32,
+  kBF16,
+};
+
+struct CpuExecutorOptions {
+  std::string model_dir;
+  /// Random weights of the folder's config.json, or of `dummy_config_path` if it is set.
+  bool dummy_weights = false;
+  std::string dummy_config_path;
+  /// Replaces the attention that the checkpoint was trained with.
+  std::optional<AttentionSemantics> attention;
+  ComputeType compute_type = ComputeType::kAuto;
+  int threads = 0;       ///< 0: one per core
+  int num_pages = 0;     ///< KV pages; 0: as many as fit kv_bytes
+  int64_t kv_bytes = int64_t{1} << 30;
+  int64_t max_context_tokens = 0;  ///< 0: what the checkpoint and the pages allow
+  int max_rows = 512;              ///< rows of one pass through a layer; longer slices are cut
+  int64_t feature_cache_bytes = int64_t{64} << 20;  ///< features kept for later requests
+};
+
+/// What serving must know of the model; constant after load.
+struct ModelDescription {
+  std::string name;  ///< last part of the model folder's path
+  Sha256Digest digest{};
+  bool random_weights = false;
+  std::string compute_type;  ///< "f32" or "bf16"
+  AttentionSemantics semantics = AttentionSemantics::kDense;  ///< as trained
+  std::vector<int32_t> stop_token_ids;
+  int32_t image_pad_id = 0;
+  int32_t video_pad_id = 0;
+  int32_t vision_start_id = 0;
+  int32_t vision_end_id = 0;
+  int tokens_per_second = 2;  ///< M-RoPE time steps a second
+
+  // generation_config.json; unset where it says nothing.
+  bool do_sample = false;
+  std::optional<float> temperature;
+  std::optional<float> top_p;
+  std::optional<int> top_k;
+  std::optional<float> repetition_penalty;
+  std::optional<int> max_new_tokens;
+
+  // preprocessor_config.json.
+  int64_t min_pixels = 0;
+  int64_t max_pixels = 0;
+  float image_mean[3] = {};
+  float image_std[3] = {};
+};
+
+/// Loads the model and makes room for the pages. `description` may be null.
+///
+/// Errors: FAILED_PRECONDITION (MODEL_INVALID, ATTENTION_UNSUPPORTED), RESOURCE_EXHAUSTED
+///         (OUT_OF_MEMORY), INVALID_ARGUMENT (FIELD_INVALID) for options out of range.
+/// Threads: the executor starts threads - 1 workers; see Executor for who may call it.
+absl::StatusOr<std::unique_ptr<Executor>> CreateCpuExecutor(const CpuExecutorOptions& options,
+                                                            ModelDescription* description = nullptr);
+
+}  // namespace videonsa

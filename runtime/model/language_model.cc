@@ -1,0 +1,260 @@
+#include "runtime/model/language_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+
+namespace videonsa {
+namespace {
+
+// Columns [begin, begin + count) of a matrix.
+TensorView Columns(const TensorView& matrix, int64_t begin, int64_t count) {
+  TensorView view = matrix;
+  view.data = static_cast<char*>(matrix.data) +
+              static_cast<size_t>(begin) * SizeOf(matrix.dtype);
+  view.dims[1] = count;
+  return view;
+}
+
+bool IsNsa(AttentionSemantics semantics) {
+  return semantics == AttentionSemantics::kCausalNsa ||
+         semantics == AttentionSemantics::kReleasedNsa;
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(const ModelConfig& config, const ModelWeights& weights,
+                             Backend& backend)
+    : config_(config),
+      weights_(weights),
+      backend_(backend),
+      shape_{config.text.num_q_heads, config.text.num_kv_heads, config.text.head_dim} {
+  const int half = shape_.head_dim / 2;
+  for (int axis = 0; axis < 3; ++axis) {
+    axes_.insert(axes_.end(), static_cast<size_t>(config.text.mrope_section[axis]), axis);
+  }
+  for (int j = 0; j < half; ++j) {
+    frequencies_.push_back(1.0f / std::pow(config.text.rope_theta,
+                                           static_cast<float>(2 * j) /
+                                               static_cast<float>(shape_.head_dim)));
+  }
+}
+
+absl::Status LanguageModel::Reserve(int max_rows) {
+  if (max_rows <= max_rows_) return absl::OkStatus();
+  const DType type = backend_.activation_type();
+  const int64_t hidden = hidden_size();
+  const int64_t bytes =
+      2 * Workspace::MatrixBytes(type, max_rows, hidden) +
+      Workspace::MatrixBytes(DType::kF32, max_rows, qkv_size()) +
+      Workspace::MatrixBytes(DType::kF32, max_rows, shape_.q_size()) +
+      Workspace::MatrixBytes(type, max_rows, shape_.q_size()) +
+      Workspace::MatrixBytes(DType::kF32, max_rows, 3 * shape_.num_q_heads) +
+      Workspace::MatrixBytes(type, max_rows, config_.text.intermediate_size);
+  workspace_ = Workspace();
+  VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer, backend_.device().Allocate(bytes, "workspace"));
+  workspace_ = Workspace(std::move(buffer));
+  max_rows_ = max_rows;
+  return absl::OkStatus();
+}
+
+void LanguageModel::Embed(absl::Span<const int32_t> ids, const TensorView& out) {
+  backend_.Embed(ids, *weights_.embedding, out);
+}
+
+void LanguageModel::RopeAngles(const int32_t* const positions[3], const RopeTable& table) {
+  backend_.RopeAngles({{positions[0], positions[1], positions[2]},
+                       table.cos.rows(),
+                       frequencies_,
+                       axes_},
+                      table);
+}
+
+TensorView LanguageModel::QueryPart(const TensorView& qkv) const {
+  return Columns(qkv, 0, shape_.q_size());
+}
+TensorView LanguageModel::KeyPart(const TensorView& qkv) const {
+  return Columns(qkv, shape_.q_size(), shape_.kv_size());
+}
+TensorView LanguageModel::ValuePart(const TensorView& qkv) const {
+  return Columns(qkv, shape_.q_size() + shape_.kv_size(), shape_.kv_size());
+}
+
+void LanguageModel::Project(const DecoderLayerWeights& w, const TensorView& hidden,
+                            const RopeTable& table, const TensorView& normed,
+                            const TensorView& qkv) {
+  backend_.RmsNorm(hidden, w.input_norm, config_.text.rms_norm_eps, normed);
+  backend_.Linear(normed, *w.qkv, qkv);
+  backend_.Rotate(qkv, shape_.num_q_heads + shape_.num_kv_heads, shape_.head_dim, table, {});
+}
+
+void LanguageModel::BranchGates(const DecoderLayerWeights& w, const TensorView& normed,
+                                const uint8_t* is_vision, const TensorView& gates) {
+  // Vision rows come in runs; text rows have no gates.
+  const int64_t rows = normed.rows();
+  for (int64_t begin = 0; begin < rows;) {
+    if (is_vision[begin] == 0) {
+      ++begin;
+      continue;
+    }
+    int64_t end = begin;
+    while (end < rows && is_vision[end] != 0) ++end;
+    const size_t used = workspace_.used();
+    const TensorView inner =
+        workspace_.Matrix(backend_.activation_type(), end - begin, hidden_size());
+    backend_.LinearGelu(normed.Rows(begin, end - begin), *w.branch_gate_in, inner);
+    backend_.Linear(inner, *w.branch_gate_out, gates.Rows(begin, end - begin));
+    workspace_.ReleaseTo(used);
+    begin = end;
+  }
+}
+
+void LanguageModel::Finish(const DecoderLayerWeights& w, const TensorView& attended,
+                           const TensorView& hidden) {
+  const DType type = backend_.activation_type();
+  const int64_t rows = hidden.rows();
+  const size_t used = workspace_.used();
+  TensorView operand = attended;
+  if (type != DType::kF32) {
+    operand = workspace_.Matrix(type, rows, shape_.q_size());
+    backend_.CopyRows(attended, {}, operand);
+  }
+  backend_.LinearAdd(operand, *w.o, hidden);
+  workspace_.ReleaseTo(used);
+  const TensorView normed = workspace_.Matrix(type, rows, hidden_size());
+  const TensorView inner = workspace_.Matrix(type, rows, config_.text.intermediate_size);
+  backend_.RmsNorm(hidden, w.post_attention_norm, config_.text.rms_norm_eps, normed);
+  backend_.LinearSwiGlu(normed, *w.gate, *w.up, inner);
+  backend_.LinearAdd(inner, *w.down, hidden);
+  workspace_.ReleaseTo(used);
+}
+
+PrefillAttentionArgs LanguageModel::AttentionArgs(int layer, const PrefillContext& context,
+                                                  int row_begin, int rows) {
+  PrefillAttentionArgs args;
+  args.semantics = context.semantics;
+  args.selected_blocks = context.selected_blocks;
+  args.window_tokens = context.window_tokens;
+  args.row_begin = row_begin;
+  args.row_end = row_begin + rows;
+  args.is_vision = context.is_vision == nullptr ? nullptr : context.is_vision + row_begin;
+  args.has_vision = args.is_vision != nullptr &&
+                    std::find(args.is_vision, args.is_vision + rows, 1) != args.is_vision + rows;
+  args.mass_begin = context.mass_begin;
+  args.tally = &context.tallies[layer];
+  if (context.observer != nullptr && IsNsa(context.semantics)) {
+    blocks_.assign(static_cast<size_t>(rows) * static_cast<size_t>(shape_.num_kv_heads) * 64, -1);
+    args.blocks = blocks_.data();
+  }
+  return args;
+}
+
+void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hidden,
+                                 const RopeTable& table, const PagedKv& kv,
+                                 const PrefillContext& context) {
+  const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t rows = hidden.rows();
+  VNSA_CHECK_LE(rows, max_rows_);
+  workspace_.Reset();
+  const TensorView qkv = workspace_.Matrix(DType::kF32, rows, qkv_size());
+  const TensorView attended = workspace_.Matrix(DType::kF32, rows, shape_.q_size());
+  const TensorView gates = workspace_.Matrix(DType::kF32, rows, 3 * shape_.num_q_heads);
+  const size_t used = workspace_.used();
+  const TensorView normed =
+      workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
+  Project(w, hidden, table, normed, qkv);
+  backend_.AppendKv(kv, KeyPart(qkv), ValuePart(qkv), row_begin);
+  PrefillAttentionArgs args = AttentionArgs(layer, context, row_begin, static_cast<int>(rows));
+  if (IsNsa(args.semantics) && args.has_vision) {
+    BranchGates(w, normed, args.is_vision, gates);
+    args.gates = gates;
+  }
+  args.kv = kv;
+  args.q = QueryPart(qkv);
+  args.out = attended;
+  backend_.PrefillAttention(args);
+  workspace_.ReleaseTo(used);
+  Finish(w, attended, hidden);
+  if (context.observer != nullptr) {
+    context.observer->OnAttention(layer, row_begin, attended, args.blocks);
+    context.observer->OnLayer(layer, row_begin, hidden);
+  }
+}
+
+void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, const PagedKv& kv,
+                                      const PrefillContext& context) {
+  const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t rows = prompt.hidden.rows();
+  PrefillAttentionArgs args = AttentionArgs(layer, context, 0, static_cast<int>(rows));
+  for (int64_t begin = 0; begin < rows; begin += max_rows_) {
+    const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
+    workspace_.Reset();
+    const TensorView qkv = workspace_.Matrix(DType::kF32, count, qkv_size());
+    const TensorView normed =
+        workspace_.Matrix(backend_.activation_type(), count, hidden_size());
+    const RopeTable table = {prompt.table.cos.Rows(begin, count),
+                             prompt.table.sin.Rows(begin, count)};
+    Project(w, prompt.hidden.Rows(begin, count), table, normed, qkv);
+    backend_.AppendKv(kv, KeyPart(qkv), ValuePart(qkv), static_cast<int>(begin));
+    backend_.CopyRows(QueryPart(qkv), {}, prompt.q.Rows(begin, count));
+    if (args.has_vision) {
+      BranchGates(w, normed, args.is_vision + begin, prompt.gates.Rows(begin, count));
+    }
+  }
+  args.kv = kv;
+  args.q = prompt.q;
+  args.out = prompt.attended;
+  args.gates = prompt.gates;
+  backend_.PrefillAttention(args);
+  for (int64_t begin = 0; begin < rows; begin += max_rows_) {
+    const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
+    workspace_.Reset();
+    Finish(w, prompt.attended.Rows(begin, count), prompt.hidden.Rows(begin, count));
+  }
+  if (context.observer != nullptr) {
+    context.observer->OnAttention(layer, 0, prompt.attended, args.blocks);
+    context.observer->OnLayer(layer, 0, prompt.hidden);
+  }
+}
+
+void LanguageModel::DecodeLayer(int layer, const TensorView& hidden, const RopeTable& table,
+                                const PagedKv& kv, const DecodeContext& context) {
+  const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t rows = hidden.rows();
+  VNSA_CHECK_LE(rows, max_rows_);
+  workspace_.Reset();
+  const TensorView qkv = workspace_.Matrix(DType::kF32, rows, qkv_size());
+  const TensorView attended = workspace_.Matrix(DType::kF32, rows, shape_.q_size());
+  const size_t used = workspace_.used();
+  const TensorView normed =
+      workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
+  Project(w, hidden, table, normed, qkv);
+  for (int64_t row = 0; row < rows; ++row) {
+    PagedKv own = kv;
+    own.page_ids = context.page_tables[row];
+    backend_.AppendKv(own, KeyPart(qkv).Rows(row, 1), ValuePart(qkv).Rows(row, 1),
+                      context.kv_lens[row] - 1);
+  }
+  backend_.DecodeAttention({kv, QueryPart(qkv), attended, context.page_tables, context.kv_lens,
+                            static_cast<int>(rows)});
+  workspace_.ReleaseTo(used);
+  Finish(w, attended, hidden);
+}
+
+void LanguageModel::FinalNorm(const TensorView& hidden, const TensorView& out) {
+  backend_.RmsNorm(hidden, weights_.final_norm, config_.text.rms_norm_eps, out);
+}
+
+void LanguageModel::Logits(const TensorView& hidden, const TensorView& logits) {
+  VNSA_CHECK_LE(hidden.rows(), max_rows_);
+  workspace_.Reset();
+  const TensorView normed =
+      workspace_.Matrix(backend_.activation_type(), hidden.rows(), hidden_size());
+  FinalNorm(hidden, normed);
+  backend_.Linear(normed, weights_.head(), logits);
+}
+
+}  // namespace videonsa

@@ -1,0 +1,121 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "runtime/device/device.h"
+#include "runtime/model/config.h"
+#include "runtime/model/weights.h"
+#include "runtime/ops/backend.h"
+
+namespace videonsa {
+
+/// Sees intermediate values of a forward pass; for goldens.
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+  /// Hidden states that enter layer 0.
+  virtual void OnEmbeddings(int row_begin, const TensorView& hidden) {}
+  /// Attention results before o_proj, and chosen blocks [rows, num_kv_heads, n] or null.
+  virtual void OnAttention(int layer, int row_begin, const TensorView& attended,
+                           const int32_t* blocks) {}
+  /// Hidden states that leave a layer.
+  virtual void OnLayer(int layer, int row_begin, const TensorView& hidden) {}
+  /// Logits of the row that token `step` of the answer is sampled from.
+  virtual void OnLogits(int step, const TensorView& logits) {}
+};
+
+/// Attention of one sequence's prefill, the same in all layers.
+struct PrefillContext {
+  AttentionSemantics semantics = AttentionSemantics::kDense;
+  int selected_blocks = 0;
+  int window_tokens = 0;
+  const uint8_t* is_vision = nullptr;  ///< [prompt rows]
+  int mass_begin = INT32_MAX;          ///< rows from here on are evidence rows
+  AttentionTally* tallies = nullptr;   ///< [num_layers]
+  ForwardObserver* observer = nullptr;
+};
+
+/// The decoder: embeddings in, logits out. Holds no state of sequences.
+///
+/// Owner: the worker thread. All matrices are [rows, columns] on the backend's device.
+/// Source: preprocess-and-model, sections 6.2 and 6.3.
+class LanguageModel {
+ public:
+  /// `config`, `weights` and `backend` outlive the model.
+  LanguageModel(const ModelConfig& config, const ModelWeights& weights, Backend& backend);
+
+  const AttentionShape& shape() const { return shape_; }
+  int num_layers() const { return config_.text.num_layers; }
+  int hidden_size() const { return config_.text.hidden_size; }
+  int vocab_size() const { return config_.text.vocab_size; }
+
+  /// Makes room for calls with at most this many rows. Errors: RESOURCE_EXHAUSTED.
+  absl::Status Reserve(int max_rows);
+  int max_rows() const { return max_rows_; }
+
+  /// out [ids, hidden] fp32.
+  void Embed(absl::Span<const int32_t> ids, const TensorView& out);
+  /// Angles of rows whose coordinates are positions[axis][0..rows).
+  void RopeAngles(const int32_t* const positions[3], const RopeTable& table);
+
+  /// One layer over prompt rows [row_begin, row_begin + rows): hidden [rows, hidden] fp32 in place.
+  /// `kv` is the layer's. Requires: rows <= max_rows; earlier rows are in the pages.
+  void PrefillLayer(int layer, int row_begin, const TensorView& hidden, const RopeTable& table,
+                    const PagedKv& kv, const PrefillContext& context);
+
+  /// One layer over a whole prompt that attends to later rows (released_nsa).
+  ///
+  /// Shapes: hidden [rows, hidden], q and attended [rows, q_size], gates [rows, 3 num_q_heads], all
+  ///         fp32 and the caller's; rows is the prompt's length
+  struct WholePrompt {
+    TensorView hidden;
+    TensorView q;
+    TensorView attended;
+    TensorView gates;
+    RopeTable table;
+  };
+  void PrefillLayerWhole(int layer, const WholePrompt& prompt, const PagedKv& kv,
+                         const PrefillContext& context);
+
+  /// One layer over one new row for each of several sequences.
+  ///
+  /// Shapes: hidden [num_seqs, hidden]; page_tables, kv_lens [num_seqs], kv_lens count the new row
+  struct DecodeContext {
+    const int32_t* const* page_tables = nullptr;
+    const int32_t* kv_lens = nullptr;
+  };
+  void DecodeLayer(int layer, const TensorView& hidden, const RopeTable& table, const PagedKv& kv,
+                   const DecodeContext& context);
+
+  /// Final norm and head of rows of hidden states: logits [rows, vocab] fp32.
+  void Logits(const TensorView& hidden, const TensorView& logits);
+  /// Final norm alone, out F32 or BF16 (goldens).
+  void FinalNorm(const TensorView& hidden, const TensorView& out);
+
+ private:
+  void Project(const DecoderLayerWeights& w, const TensorView& hidden, const RopeTable& table,
+               const TensorView& normed, const TensorView& qkv);
+  void BranchGates(const DecoderLayerWeights& w, const TensorView& normed,
+                   const uint8_t* is_vision, const TensorView& gates);
+  void Finish(const DecoderLayerWeights& w, const TensorView& attended, const TensorView& hidden);
+  TensorView QueryPart(const TensorView& qkv) const;
+  TensorView KeyPart(const TensorView& qkv) const;
+  TensorView ValuePart(const TensorView& qkv) const;
+  int qkv_size() const { return shape_.q_size() + 2 * shape_.kv_size(); }
+  PrefillAttentionArgs AttentionArgs(int layer, const PrefillContext& context, int row_begin,
+                                     int rows);
+
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  Backend& backend_;
+  AttentionShape shape_;
+  std::vector<float> frequencies_;
+  std::vector<int> axes_;
+  Workspace workspace_;
+  int max_rows_ = 0;
+  std::vector<int32_t> blocks_;  // chosen blocks of one call, for the observer
+};
+
+}  // namespace videonsa

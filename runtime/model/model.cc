@@ -1,0 +1,32 @@
+#include "runtime/model/model.h"
+
+#include <utility>
+
+#include "runtime/base/status_macros.h"
+#include "runtime/model/checkpoint.h"
+
+namespace videonsa {
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelSource& source, Backend& backend) {
+  std::unique_ptr<Model> model(new Model());
+  VNSA_ASSIGN_OR_RETURN(model->config_, source.config_path.empty()
+                                            ? LoadModelConfig(source.dir)
+                                            : LoadModelConfigFile(source.config_path));
+  model->random_weights_ = source.dummy;
+  if (source.dummy) {
+    DummyWeights weights;
+    VNSA_ASSIGN_OR_RETURN(model->weights_, LoadWeights(model->config_, weights, backend));
+  } else {
+    VNSA_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                          Checkpoint::Open(source.dir));
+    VNSA_ASSIGN_OR_RETURN(model->weights_, LoadWeights(model->config_, *checkpoint, backend));
+    VNSA_ASSIGN_OR_RETURN(model->digest_, checkpoint->Digest(source.dir));
+  }
+  model->language_ =
+      std::make_unique<LanguageModel>(model->config_, model->weights_, backend);
+  model->vision_ =
+      std::make_unique<VisionTower>(model->config_.vision, model->weights_.vision, backend);
+  return model;
+}
+
+}  // namespace videonsa

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/model/checkpoint.h"
+#include "runtime/model/config.h"
+#include "runtime/ops/backend.h"
+
+namespace videonsa {
+
+/// Weights of one block of the vision tower.
+struct VisionBlockWeights {
+  VectorWeights norm1;
+  VectorWeights norm2;
+  std::unique_ptr<LinearWeights> qkv;
+  std::unique_ptr<LinearWeights> proj;
+  std::unique_ptr<LinearWeights> gate;
+  std::unique_ptr<LinearWeights> up;
+  std::unique_ptr<LinearWeights> down;
+};
+
+struct VisionWeights {
+  std::unique_ptr<LinearWeights> patch_embed;
+  std::vector<VisionBlockWeights> blocks;
+  VectorWeights merger_norm;
+  std::unique_ptr<LinearWeights> merger_in;
+  std::unique_ptr<LinearWeights> merger_out;
+};
+
+/// Weights of one decoder layer. q, k and v are one matrix; gates are null for dense checkpoints.
+struct DecoderLayerWeights {
+  VectorWeights input_norm;
+  VectorWeights post_attention_norm;
+  std::unique_ptr<LinearWeights> qkv;
+  std::unique_ptr<LinearWeights> o;
+  std::unique_ptr<LinearWeights> gate;
+  std::unique_ptr<LinearWeights> up;
+  std::unique_ptr<LinearWeights> down;
+  std::unique_ptr<LinearWeights> branch_gate_in;   ///< g_proj_1
+  std::unique_ptr<LinearWeights> branch_gate_out;  ///< g_proj_2
+};
+
+/// Everything a model computes with, arranged by a backend.
+struct ModelWeights {
+  VisionWeights vision;
+  std::vector<DecoderLayerWeights> layers;
+  VectorWeights final_norm;
+  std::unique_ptr<LinearWeights> embedding;
+  std::unique_ptr<LinearWeights> lm_head;  ///< null: the head is tied to the embedding
+
+  const LinearWeights& head() const { return lm_head ? *lm_head : *embedding; }
+};
+
+/// Loads exactly the tensors that `config` needs, with gates if it was trained with them.
+///
+/// Errors: MODEL_INVALID names the file and tensor: missing, extra, wrong shape, wrong type, NaN or
+///         Inf. RESOURCE_EXHAUSTED if the memory does not suffice.
+absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, WeightSource& source,
+                                         Backend& backend);
+
+}  // namespace videonsa

@@ -1,0 +1,134 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "runtime/device/device.h"
+#include "runtime/device/tensor_view.h"
+#include "runtime/ops/attention.h"
+
+/// The operations a model is written over; one implementation per kind of device.
+///
+/// Shapes and types are checked here once; a mismatch is our own bug (CHECK). Matrices are
+/// [rows, columns] views, rows of several sequences packed one after the other.
+namespace videonsa {
+
+/// A linear layer's weights where and how the backend wants them.
+class LinearWeights {
+ public:
+  virtual ~LinearWeights() = default;
+  int64_t out_features() const { return out_features_; }
+  int64_t in_features() const { return in_features_; }
+
+ protected:
+  LinearWeights(int64_t out_features, int64_t in_features)
+      : out_features_(out_features), in_features_(in_features) {}
+
+ private:
+  const int64_t out_features_;
+  const int64_t in_features_;
+};
+
+/// One matrix [out, in] and its bias [out] (no data: none) as a file holds them, F32, BF16 or F16,
+/// any alignment.
+struct LinearPart {
+  TensorView weight;
+  TensorView bias;
+};
+
+/// An fp32 vector on the device.
+struct VectorWeights {
+  DeviceBuffer buffer;
+  TensorView view;  ///< [1, size]
+};
+
+/// Rotation angles of some rows.
+///
+/// Shapes: cos, sin [rows, head_dim / 2] fp32 compact
+struct RopeTable {
+  TensorView cos;
+  TensorView sin;
+};
+
+/// Coordinates and frequencies that make a RopeTable.
+///
+/// Shapes: positions[axis] [rows] int32; frequencies, axes [head_dim / 2]: frequency j turns with
+///         the coordinate of axis axes[j]
+struct RopeAngleArgs {
+  const int32_t* positions[3] = {};
+  int64_t rows = 0;
+  absl::Span<const float> frequencies;
+  absl::Span<const int> axes;
+};
+
+/// Bidirectional attention of the vision tower inside segments of consecutive rows.
+///
+/// Shapes: qkv [rows, 3 * num_heads * head_dim] fp32 (q, k, v), out [rows, num_heads * head_dim]
+///         of the activation type; segments: first row of each segment and, last, the row count
+struct VisionAttentionArgs {
+  TensorView qkv;
+  TensorView out;
+  absl::Span<const int32_t> segments;
+  int num_heads = 0;
+  int head_dim = 0;
+};
+
+/// Threads: one worker thread calls everything.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual Device& device() = 0;
+  /// Type of matrices that enter a linear layer: F32 or BF16.
+  virtual DType activation_type() const = 0;
+  /// Type of the K and V pages.
+  virtual DType kv_type() const = 0;
+
+  // Load time.
+
+  /// Stacks the parts along the output axis and arranges them. All have one input size, and all or
+  /// none a bias. Errors: RESOURCE_EXHAUSTED.
+  virtual absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
+      absl::Span<const LinearPart> parts) = 0;
+  virtual absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) = 0;
+  /// Makes room for attention over sequences of this many tokens and batches of this many rows, and
+  /// vision segments of this many rows. Errors: RESOURCE_EXHAUSTED.
+  virtual absl::Status ReserveAttention(const AttentionShape& shape, int max_tokens,
+                                        int max_decode_rows) = 0;
+  virtual absl::Status ReserveVision(int max_segment_rows, int head_dim) = 0;
+
+  // Step path: nothing below allocates.
+
+  /// Row r of `out` (fp32) becomes row ids[r] of the table.
+  virtual void Embed(absl::Span<const int32_t> ids, const LinearWeights& table,
+                     const TensorView& out) = 0;
+  /// Row r of `out` becomes row order[r] of `x` (row r without an order); types are converted.
+  virtual void CopyRows(const TensorView& x, absl::Span<const int32_t> order,
+                        const TensorView& out) = 0;
+  virtual void RmsNorm(const TensorView& x, const VectorWeights& weight, float eps,
+                       const TensorView& out) = 0;
+  /// out = x w + bias; x of the activation type, out F32 or BF16.
+  virtual void Linear(const TensorView& x, const LinearWeights& w, const TensorView& out) = 0;
+  /// out += x w + bias; out fp32.
+  virtual void LinearAdd(const TensorView& x, const LinearWeights& w, const TensorView& out) = 0;
+  /// out = gelu(x w + bias), exact erf form.
+  virtual void LinearGelu(const TensorView& x, const LinearWeights& w, const TensorView& out) = 0;
+  /// out = silu(x gate + bias) * (x up + bias).
+  virtual void LinearSwiGlu(const TensorView& x, const LinearWeights& gate,
+                            const LinearWeights& up, const TensorView& out) = 0;
+  /// Fills cos and sin of frequency * coordinate.
+  virtual void RopeAngles(const RopeAngleArgs& args, const RopeTable& table) = 0;
+  /// Rotates the first num_heads heads of every row in place. Row r takes table row order[r], or r.
+  virtual void Rotate(const TensorView& x, int num_heads, int head_dim, const RopeTable& table,
+                      absl::Span<const int32_t> order) = 0;
+  /// Writes rows k, v [rows, kv_size] fp32 of positions token_begin... into the pages of `kv`.
+  virtual void AppendKv(const PagedKv& kv, const TensorView& k, const TensorView& v,
+                        int token_begin) = 0;
+  virtual void VisionAttention(const VisionAttentionArgs& args) = 0;
+  /// Requires: ReserveAttention covered row_end.
+  virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
+  virtual void DecodeAttention(const DecodeAttentionArgs& args) = 0;
+};
+
+}  // namespace videonsa

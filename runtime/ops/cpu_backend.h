@@ -1,0 +1,69 @@
+#pragma once
+
+#include <memory>
+
+#include "kernels/common/thread_pool.h"
+#include "kernels/cpu/gemm.h"
+#include "runtime/ops/backend.h"
+
+namespace videonsa {
+
+/// Runs every operation on a pool of threads.
+///
+/// Numerics: fp32 activations and sums. With BF16 the operands of linear layers and of attention
+/// are rounded to bf16 and the pages hold bf16; residual, norms and softmax stay fp32.
+class CpuBackend : public Backend {
+ public:
+  /// `compute_type` is F32 or BF16.
+  CpuBackend(DType compute_type, int num_threads);
+  ~CpuBackend() override;
+
+  /// BF16 where the machine multiplies bf16 pairs, F32 elsewhere.
+  static DType AutoComputeType();
+
+  ThreadPool& pool() { return pool_; }
+  Device& device() override { return device_; }
+  DType activation_type() const override { return compute_type_; }
+  DType kv_type() const override { return compute_type_; }
+
+  absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
+      absl::Span<const LinearPart> parts) override;
+  absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) override;
+  absl::Status ReserveAttention(const AttentionShape& shape, int max_tokens,
+                                int max_decode_rows) override;
+  absl::Status ReserveVision(int max_segment_rows, int head_dim) override;
+
+  void Embed(absl::Span<const int32_t> ids, const LinearWeights& table,
+             const TensorView& out) override;
+  void CopyRows(const TensorView& x, absl::Span<const int32_t> order,
+                const TensorView& out) override;
+  void RmsNorm(const TensorView& x, const VectorWeights& weight, float eps,
+               const TensorView& out) override;
+  void Linear(const TensorView& x, const LinearWeights& w, const TensorView& out) override;
+  void LinearAdd(const TensorView& x, const LinearWeights& w, const TensorView& out) override;
+  void LinearGelu(const TensorView& x, const LinearWeights& w, const TensorView& out) override;
+  void LinearSwiGlu(const TensorView& x, const LinearWeights& gate, const LinearWeights& up,
+                    const TensorView& out) override;
+  void RopeAngles(const RopeAngleArgs& args, const RopeTable& table) override;
+  void Rotate(const TensorView& x, int num_heads, int head_dim, const RopeTable& table,
+              absl::Span<const int32_t> order) override;
+  void AppendKv(const PagedKv& kv, const TensorView& k, const TensorView& v,
+                int token_begin) override;
+  void VisionAttention(const VisionAttentionArgs& args) override;
+  void PrefillAttention(const PrefillAttentionArgs& args) override;
+  void DecodeAttention(const DecodeAttentionArgs& args) override;
+
+ private:
+  void Multiply(const TensorView& x, const LinearWeights& w, GemmEpilogue epilogue,
+                const TensorView& out);
+  absl::Status Grow(size_t bytes, const char* what, DeviceBuffer* buffer);
+
+  const DType compute_type_;
+  CpuDevice device_;
+  ThreadPool pool_;
+  Gemm gemm_;
+  DeviceBuffer attention_scratch_;
+  DeviceBuffer vision_scratch_;
+};
+
+}  // namespace videonsa

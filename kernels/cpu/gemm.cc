@@ -128,7 +128,8 @@ class Products {
     }
     const dnnl_status_t status = dnnl_primitive_execute(
         product.primitive.get(), streams_[static_cast<size_t>(thread)].get(), count, args);
-    if (status != dnnl_success) Die("product", status == dnnl_out_of_memory ? "out of memory" : "status");
+    if (status != dnnl_success)
+      Die("product", status == dnnl_out_of_memory ? "out of memory" : "status");
   }
 
  private:
@@ -243,8 +244,7 @@ void Gemm::Run(const GemmParams& p) {
   const Cut cut(p.m, p.w);
   Pieces whole, last;
   state_->FindPieces(p.w.dtype, cut.SliceColumns(p.w, 0), p.w.k, p.x_stride, whole);
-  state_->FindPieces(p.w.dtype, cut.SliceColumns(p.w, cut.num_slices - 1), p.w.k, p.x_stride,
-                     last);
+  state_->FindPieces(p.w.dtype, cut.SliceColumns(p.w, cut.num_slices - 1), p.w.k, p.x_stride, last);
   const int64_t element = static_cast<int64_t>(SizeOf(p.w.dtype));
   const auto task = [&](int64_t index, int thread) {
     const int64_t slice = index / cut.num_tiles;
@@ -258,8 +258,8 @@ void Gemm::Run(const GemmParams& p) {
                      static_cast<const char*>(p.x) + row * p.x_stride * element, p.x_stride, rows,
                      tile);
     FinishTile({tile, rows, columns, p.bias == nullptr ? nullptr : p.bias + column, p.epilogue,
-                static_cast<char*>(p.out) + (row * p.out_stride + column) *
-                                                static_cast<int64_t>(SizeOf(p.out_dtype)),
+                static_cast<char*>(p.out) +
+                    (row * p.out_stride + column) * static_cast<int64_t>(SizeOf(p.out_dtype)),
                 p.out_dtype, p.out_stride});
   };
   state_->pool.ParallelFor(cut.num_slices * cut.num_tiles, std::ref(task));
@@ -288,8 +288,8 @@ void Gemm::Run(const SwiGluParams& p) {
     state_->Multiply(pieces, thread, p.up, first_panel, columns, x, p.x_stride, rows, up);
     FinishSwiGlu({gate, up, rows, columns, p.gate_bias == nullptr ? nullptr : p.gate_bias + column,
                   p.up_bias == nullptr ? nullptr : p.up_bias + column,
-                  static_cast<char*>(p.out) + (row * p.out_stride + column) *
-                                                  static_cast<int64_t>(SizeOf(p.out_dtype)),
+                  static_cast<char*>(p.out) +
+                      (row * p.out_stride + column) * static_cast<int64_t>(SizeOf(p.out_dtype)),
                   p.out_dtype, p.out_stride});
   };
   state_->pool.ParallelFor(cut.num_slices * cut.num_tiles, std::ref(task));

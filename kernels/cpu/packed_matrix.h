@@ -27,9 +27,7 @@ struct PackedMatrix {
     return (k + step - 1) / step * step;
   }
   int64_t num_panels() const { return (n + kPanel - 1) / kPanel; }
-  int64_t panel_bytes() const {
-    return kPanel * padded_k() * static_cast<int64_t>(SizeOf(dtype));
-  }
+  int64_t panel_bytes() const { return kPanel * padded_k() * static_cast<int64_t>(SizeOf(dtype)); }
   void* panel(int64_t index) const { return static_cast<char*>(data) + index * panel_bytes(); }
 };
 

@@ -25,8 +25,7 @@ void RmsNormImpl(const RmsNormParams& p) {
       const RowVec value = LoadLanes(d, x + column, HWY_MIN(lanes, p.columns - column));
       squares = hn::MulAdd(value, value, squares);
     }
-    const float mean =
-        hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(p.columns);
+    const float mean = hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(p.columns);
     const RowVec factor = hn::Set(d, 1.0f / std::sqrt(mean + p.eps));
     void* out = RowOf(p.out, p.out_dtype, row * p.out_stride);
     for (int64_t column = 0; column < p.columns; column += lanes) {

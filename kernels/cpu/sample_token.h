@@ -7,7 +7,8 @@ namespace videonsa {
 /// Chooses the next token of one sequence from its logits.
 ///
 /// Order: repetition penalty, suppressed ids, temperature, top-k, top-p, min-p, draw.
-/// Shapes: logits [vocab] fp32, changed in place; seen [num_seen] distinct ids of prompt and answer;
+/// Shapes: logits [vocab] fp32, changed in place; seen [num_seen] distinct ids of prompt and
+/// answer;
 ///         suppressed [num_suppressed] ids that get -inf; scratch [vocab] ids
 /// Units:  temperature 0 is greedy, ties to the lowest id; top_k 0, top_p 1, min_p 0 are off;
 ///         uniform in [0, 1) decides the draw.

@@ -38,9 +38,8 @@ void DeviceBuffer::Reset() {
 absl::StatusOr<DeviceBuffer> CpuDevice::Allocate(int64_t bytes, const char* what) {
   VNSA_CHECK_GE(bytes, 0) << what;
   const int64_t size = RoundUp(bytes > 0 ? bytes : 1, kPage);
-  void* data =
-      mmap(nullptr, static_cast<size_t>(size), PROT_READ | PROT_WRITE,
-           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* data = mmap(nullptr, static_cast<size_t>(size), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     return MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
                      absl::StrCat(what, ": cannot reserve ", bytes, " bytes"));

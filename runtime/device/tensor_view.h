@@ -43,8 +43,7 @@ struct TensorView {
     VNSA_CHECK(begin >= 0 && count >= 0 && begin + count <= dims[0])
         << begin << " + " << count << " rows of " << dims[0];
     TensorView view = *this;
-    view.data = static_cast<char*>(data) +
-                static_cast<size_t>(begin * strides[0]) * SizeOf(dtype);
+    view.data = static_cast<char*>(data) + static_cast<size_t>(begin * strides[0]) * SizeOf(dtype);
     view.dims[0] = count;
     return view;
   }

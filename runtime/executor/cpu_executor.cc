@@ -66,6 +66,36 @@ absl::Status CpuExecutor::Setup(const CpuExecutorOptions& options) {
                           *backend_));
   const ModelConfig& config = model_->config();
   if (options.attention) VNSA_RETURN_IF_ERROR(CheckSemantics(*options.attention, config));
+  VNSA_RETURN_IF_ERROR(FillInfo(options));
+  const TextConfig& text = config.text;
+  const AttentionShape& shape = model_->language().shape();
+  VNSA_ASSIGN_OR_RETURN(KvStorage kv,
+                        KvStorage::Create(backend_->device(), shape, backend_->kv_type(),
+                                          text.num_layers, info_.num_pages));
+  kv_ = std::make_unique<KvStorage>(std::move(kv));
+  max_rows_ = options.max_rows;
+  VNSA_RETURN_IF_ERROR(model_->language().Reserve(max_rows_));
+  VNSA_RETURN_IF_ERROR(
+      backend_->ReserveAttention(shape, static_cast<int>(info_.max_context_tokens), max_rows_));
+  const int half = text.head_dim / 2;
+  VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer,
+                        backend_->device().Allocate(
+                            Workspace::MatrixBytes(DType::kF32, max_rows_, text.hidden_size) +
+                                2 * Workspace::MatrixBytes(DType::kF32, max_rows_, half) +
+                                Workspace::MatrixBytes(DType::kF32, kLogitRows, text.vocab_size),
+                            "step workspace"));
+  workspace_ = Workspace(std::move(buffer));
+  hidden_ = workspace_.Matrix(DType::kF32, max_rows_, text.hidden_size);
+  angles_.cos = workspace_.Matrix(DType::kF32, max_rows_, half);
+  angles_.sin = workspace_.Matrix(DType::kF32, max_rows_, half);
+  logits_ = workspace_.Matrix(DType::kF32, kLogitRows, text.vocab_size);
+  feature_cache_ = std::make_unique<FeatureCache>(options.feature_cache_bytes);
+  sampler_ = std::make_unique<Sampler>(text.vocab_size, config.tokens.stop);
+  return absl::OkStatus();
+}
+
+absl::Status CpuExecutor::FillInfo(const CpuExecutorOptions& options) {
+  const ModelConfig& config = model_->config();
   const TextConfig& text = config.text;
   const AttentionShape& shape = model_->language().shape();
 
@@ -78,8 +108,8 @@ absl::Status CpuExecutor::Setup(const CpuExecutorOptions& options) {
     return InvalidField("kv_bytes", absl::StrCat("kv_bytes ", options.kv_bytes,
                                                  " below one page of ", info_.page_bytes));
   }
-  info_.max_context_tokens = std::min<int64_t>(text.max_positions,
-                                               int64_t{info_.num_pages} * kPageTokens);
+  info_.max_context_tokens =
+      std::min<int64_t>(text.max_positions, int64_t{info_.num_pages} * kPageTokens);
   if (options.max_context_tokens > 0) {
     info_.max_context_tokens = std::min(info_.max_context_tokens, options.max_context_tokens);
   }
@@ -98,30 +128,6 @@ absl::Status CpuExecutor::Setup(const CpuExecutorOptions& options) {
   info_.hidden_row_bytes =
       static_cast<int64_t>(sizeof(float)) *
       (text.hidden_size + 2 * shape.q_size() + 3 * text.num_q_heads + text.head_dim);
-
-  VNSA_ASSIGN_OR_RETURN(KvStorage kv, KvStorage::Create(backend_->device(), shape,
-                                                        backend_->kv_type(), text.num_layers,
-                                                        info_.num_pages));
-  kv_ = std::make_unique<KvStorage>(std::move(kv));
-  max_rows_ = options.max_rows;
-  VNSA_RETURN_IF_ERROR(model_->language().Reserve(max_rows_));
-  VNSA_RETURN_IF_ERROR(backend_->ReserveAttention(
-      shape, static_cast<int>(info_.max_context_tokens), max_rows_));
-  const int half = text.head_dim / 2;
-  VNSA_ASSIGN_OR_RETURN(
-      DeviceBuffer buffer,
-      backend_->device().Allocate(
-          Workspace::MatrixBytes(DType::kF32, max_rows_, text.hidden_size) +
-              2 * Workspace::MatrixBytes(DType::kF32, max_rows_, half) +
-              Workspace::MatrixBytes(DType::kF32, kLogitRows, text.vocab_size),
-          "step workspace"));
-  workspace_ = Workspace(std::move(buffer));
-  hidden_ = workspace_.Matrix(DType::kF32, max_rows_, text.hidden_size);
-  angles_.cos = workspace_.Matrix(DType::kF32, max_rows_, half);
-  angles_.sin = workspace_.Matrix(DType::kF32, max_rows_, half);
-  logits_ = workspace_.Matrix(DType::kF32, kLogitRows, text.vocab_size);
-  feature_cache_ = std::make_unique<FeatureCache>(options.feature_cache_bytes);
-  sampler_ = std::make_unique<Sampler>(text.vocab_size, config.tokens.stop);
   return absl::OkStatus();
 }
 
@@ -159,18 +165,15 @@ absl::Status CpuExecutor::ReserveSequence(SequenceState& state) {
     auto features = std::make_shared<VisualFeatures>();
     features->grid = grid;
     const DType type = backend_->activation_type();
-    const int64_t bytes =
-        grid.num_tokens() * text.hidden_size * static_cast<int64_t>(SizeOf(type));
-    VNSA_ASSIGN_OR_RETURN(features->buffer,
-                          backend_->device().Allocate(bytes, "visual features"));
-    features->rows =
-        MatrixView(features->buffer.data(), type, grid.num_tokens(), text.hidden_size);
+    const int64_t bytes = grid.num_tokens() * text.hidden_size * static_cast<int64_t>(SizeOf(type));
+    VNSA_ASSIGN_OR_RETURN(features->buffer, backend_->device().Allocate(bytes, "visual features"));
+    features->rows = MatrixView(features->buffer.data(), type, grid.num_tokens(), text.hidden_size);
     state.features[i] = std::move(features);
   }
   if (!NeedsWholePrompt(state.spec.attention.semantics)) return absl::OkStatus();
   const AttentionShape& shape = model_->language().shape();
   const int64_t rows = state.prompt_length();
-  const int64_t widths[] = {text.hidden_size,     shape.q_size(),       shape.q_size(),
+  const int64_t widths[] = {text.hidden_size,     shape.q_size(),    shape.q_size(),
                             3 * text.num_q_heads, text.head_dim / 2, text.head_dim / 2};
   int64_t bytes = 0;
   for (int64_t width : widths) bytes += Workspace::MatrixBytes(DType::kF32, rows, width);

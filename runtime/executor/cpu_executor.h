@@ -42,6 +42,7 @@ class CpuExecutor : public Executor {
  private:
   CpuExecutor() = default;
   absl::Status Setup(const CpuExecutorOptions& options);
+  absl::Status FillInfo(const CpuExecutorOptions& options);
   absl::Status ReserveSequence(SequenceState& state);
   SequenceState& Find(SequenceId id);
 

@@ -31,8 +31,8 @@ bool CpuExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
   const VisionInput input{
       slice.t_end - slice.t_begin, grid.h, grid.w,
       state.spec.visuals[index]->rows.data() + slice.t_begin * frame_patches * kPatchDim};
-  const TensorView rows = features->rows.Rows(slice.t_begin * frame_patches / 4,
-                                              input.t * frame_patches / 4);
+  const TensorView rows =
+      features->rows.Rows(slice.t_begin * frame_patches / 4, input.t * frame_patches / 4);
   if (!model_->vision().Run(input, rows, state.spec.cancelled.get())) return false;
   features->frames_done = slice.t_end;
   if (features->complete()) {
@@ -44,8 +44,8 @@ bool CpuExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
 
 void CpuExecutor::EmbedPrompt(SequenceState& state, int begin, int end, const TensorView& hidden) {
   model_->language().Embed(
-      absl::MakeConstSpan(state.spec.token_ids).subspan(static_cast<size_t>(begin),
-                                                        static_cast<size_t>(end - begin)),
+      absl::MakeConstSpan(state.spec.token_ids)
+          .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
       hidden);
   for (const VisionSpan& span : state.spec.vision_spans) {
     const int first = std::max(begin, span.token_begin);

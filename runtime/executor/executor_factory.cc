@@ -19,12 +19,11 @@ ModelDescription Describe(const CpuExecutorOptions& options, CpuExecutor& execut
   const Model& model = executor.model();
   const ModelConfig& config = model.config();
   ModelDescription description;
-  description.name = LastPart(options.dummy_config_path.empty() ? options.model_dir
-                                                                : options.dummy_config_path);
+  description.name =
+      LastPart(options.dummy_config_path.empty() ? options.model_dir : options.dummy_config_path);
   description.digest = model.digest();
   description.random_weights = model.random_weights();
-  description.compute_type =
-      executor.backend().activation_type() == DType::kBF16 ? "bf16" : "f32";
+  description.compute_type = executor.backend().activation_type() == DType::kBF16 ? "bf16" : "f32";
   description.semantics = config.attention.semantics;
   description.stop_token_ids = config.tokens.stop;
   description.image_pad_id = config.tokens.image_pad;

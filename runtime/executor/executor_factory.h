@@ -27,8 +27,8 @@ struct CpuExecutorOptions {
   /// Replaces the attention that the checkpoint was trained with.
   std::optional<AttentionSemantics> attention;
   ComputeType compute_type = ComputeType::kAuto;
-  int threads = 0;       ///< 0: one per core
-  int num_pages = 0;     ///< KV pages; 0: as many as fit kv_bytes
+  int threads = 0;    ///< 0: one per core
+  int num_pages = 0;  ///< KV pages; 0: as many as fit kv_bytes
   int64_t kv_bytes = int64_t{1} << 30;
   int64_t max_context_tokens = 0;  ///< 0: what the checkpoint and the pages allow
   int max_rows = 512;              ///< rows of one pass through a layer; longer slices are cut
@@ -40,7 +40,7 @@ struct ModelDescription {
   std::string name;  ///< last part of the model folder's path
   Sha256Digest digest{};
   bool random_weights = false;
-  std::string compute_type;  ///< "f32" or "bf16"
+  std::string compute_type;                                   ///< "f32" or "bf16"
   AttentionSemantics semantics = AttentionSemantics::kDense;  ///< as trained
   std::vector<int32_t> stop_token_ids;
   int32_t image_pad_id = 0;
@@ -69,7 +69,7 @@ struct ModelDescription {
 /// Errors: FAILED_PRECONDITION (MODEL_INVALID, ATTENTION_UNSUPPORTED), RESOURCE_EXHAUSTED
 ///         (OUT_OF_MEMORY), INVALID_ARGUMENT (FIELD_INVALID) for options out of range.
 /// Threads: the executor starts threads - 1 workers; see Executor for who may call it.
-absl::StatusOr<std::unique_ptr<Executor>> CreateCpuExecutor(const CpuExecutorOptions& options,
-                                                            ModelDescription* description = nullptr);
+absl::StatusOr<std::unique_ptr<Executor>> CreateCpuExecutor(
+    const CpuExecutorOptions& options, ModelDescription* description = nullptr);
 
 }  // namespace videonsa

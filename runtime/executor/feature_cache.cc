@@ -6,8 +6,7 @@
 
 namespace videonsa {
 
-std::shared_ptr<VisualFeatures> FeatureCache::Find(const Sha256Digest& key,
-                                                   const PatchGrid& grid) {
+std::shared_ptr<VisualFeatures> FeatureCache::Find(const Sha256Digest& key, const PatchGrid& grid) {
   const auto found = known_.find(key);
   if (found == known_.end()) return nullptr;
   std::shared_ptr<VisualFeatures> features = found->second.lock();

@@ -15,7 +15,7 @@ namespace videonsa {
 struct VisualFeatures {
   PatchGrid grid;
   DeviceBuffer buffer;
-  TensorView rows;    ///< [grid.num_tokens(), hidden], F32 or BF16
+  TensorView rows;      ///< [grid.num_tokens(), hidden], F32 or BF16
   int frames_done = 0;  ///< temporal patches whose rows are final
 
   bool complete() const { return frames_done == grid.t; }

@@ -19,9 +19,8 @@ absl::StatusOr<KvStorage> KvStorage::Create(Device& device, const AttentionShape
 }
 
 PagedKv KvStorage::Layer(int layer, const int32_t* page_ids) const {
-  const int64_t tiles =
-      num_pages_ * shape_.num_kv_heads * KvTileElements(shape_.head_dim) *
-      static_cast<int64_t>(SizeOf(dtype_));
+  const int64_t tiles = num_pages_ * shape_.num_kv_heads * KvTileElements(shape_.head_dim) *
+                        static_cast<int64_t>(SizeOf(dtype_));
   const int64_t pooled =
       int64_t{num_pages_} * shape_.kv_size() * static_cast<int64_t>(sizeof(float));
   char* base = static_cast<char*>(buffer_.data()) + layer * 2 * (tiles + pooled);

@@ -56,8 +56,8 @@ SampledToken Sampler::Sample(const SequenceState& state, float* logits) {
     }
     logprob.logprob = static_cast<float>(logit - normaliser);
   }
-  token.is_stop_token = std::find(stop_tokens_.begin(), stop_tokens_.end(), token.token_id) !=
-                        stop_tokens_.end();
+  token.is_stop_token =
+      std::find(stop_tokens_.begin(), stop_tokens_.end(), token.token_id) != stop_tokens_.end();
   return token;
 }
 

@@ -22,10 +22,10 @@ absl::Status CheckTokens(const SequenceSpec& spec, const ModelConfig& config,
   const int64_t length = static_cast<int64_t>(spec.token_ids.size());
   if (length == 0) return Invalid("the prompt is empty");
   if (length + spec.sampling.max_output_tokens > info.max_context_tokens) {
-    return MakeError(absl::StatusCode::kInvalidArgument, "PROMPT_TOO_LONG",
-                     absl::StrCat("prompt of ", length, " tokens and ",
-                                  spec.sampling.max_output_tokens, " to answer, limit ",
-                                  info.max_context_tokens));
+    return MakeError(
+        absl::StatusCode::kInvalidArgument, "PROMPT_TOO_LONG",
+        absl::StrCat("prompt of ", length, " tokens and ", spec.sampling.max_output_tokens,
+                     " to answer, limit ", info.max_context_tokens));
   }
   for (int32_t id : spec.token_ids) {
     if (id < 0 || id >= config.text.vocab_size) {
@@ -61,16 +61,15 @@ absl::Status CheckVisuals(const SequenceSpec& spec) {
     }
   }
   if (!spec.visual_keys.empty() && spec.visual_keys.size() != spec.visuals.size()) {
-    return Invalid(absl::StrCat(spec.visual_keys.size(), " keys for ", spec.visuals.size(),
-                                " visuals"));
+    return Invalid(
+        absl::StrCat(spec.visual_keys.size(), " keys for ", spec.visuals.size(), " visuals"));
   }
   int64_t covered = 0;
   for (const VisionSpan& span : spec.vision_spans) {
     if (span.visual_idx < 0 || span.visual_idx >= static_cast<int>(spec.visuals.size())) {
       return Invalid(absl::StrCat("visual ", span.visual_idx, " of ", spec.visuals.size()));
     }
-    const int64_t tokens =
-        spec.visuals[static_cast<size_t>(span.visual_idx)]->grid.num_tokens();
+    const int64_t tokens = spec.visuals[static_cast<size_t>(span.visual_idx)]->grid.num_tokens();
     const int64_t end = int64_t{span.token_begin} + span.num_tokens;
     if (span.num_tokens != tokens || span.token_begin < covered ||
         end > static_cast<int64_t>(spec.token_ids.size())) {
@@ -148,8 +147,8 @@ absl::Status CheckSequence(const SequenceSpec& spec, const ModelConfig& config,
                                 max_blocks, "), window ", attention.window_tokens));
   }
   if (spec.cached_tokens > 0 && NeedsWholePrompt(attention.semantics)) {
-    return Invalid(absl::StrCat(SemanticsName(attention.semantics),
-                                " cannot continue from cached tokens"));
+    return Invalid(
+        absl::StrCat(SemanticsName(attention.semantics), " cannot continue from cached tokens"));
   }
   return absl::OkStatus();
 }
@@ -170,8 +169,8 @@ std::unique_ptr<SequenceState> MakeSequenceState(SequenceSpec spec, const ModelC
   int last_vision = -1;
   for (size_t i = 0; i < length; ++i) {
     // causal_nsa decides by token id, released_nsa by position (attention.md section 1).
-    const bool by_id = own.token_ids[i] == config.tokens.image_pad ||
-                       own.token_ids[i] == config.tokens.video_pad;
+    const bool by_id =
+        own.token_ids[i] == config.tokens.image_pad || own.token_ids[i] == config.tokens.video_pad;
     const bool by_position = own.positions[i] != own.positions[length + i] ||
                              own.positions[i] != own.positions[2 * length + i];
     state->is_vision[i] =
@@ -215,8 +214,8 @@ AttentionAccount AccountOf(const SequenceState& state) {
     account.layers.push_back(pairs);
     if (state.spec.attention.want_gates) {
       const double count = static_cast<double>(std::max<int64_t>(tally.gate_count, 1));
-      account.gates.push_back({tally.gate_sums[0] / count, tally.gate_sums[1] / count,
-                               tally.gate_sums[2] / count});
+      account.gates.push_back(
+          {tally.gate_sums[0] / count, tally.gate_sums[1] / count, tally.gate_sums[2] / count});
     }
     selection.resize(std::max(selection.size(), tally.selection_weight.size()), 0);
     mass.resize(std::max(mass.size(), tally.mass.size()), 0);

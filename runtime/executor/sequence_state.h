@@ -26,14 +26,14 @@ struct WholePromptState {
 /// Owner: the worker thread.
 struct SequenceState {
   SequenceSpec spec;
-  std::vector<uint8_t> is_vision;  ///< [prompt]
+  std::vector<uint8_t> is_vision;                         ///< [prompt]
   std::vector<std::shared_ptr<VisualFeatures>> features;  ///< by visual; null once used up
   std::unique_ptr<WholePromptState> whole;  ///< set for semantics that need the whole prompt
-  int prefilled = 0;     ///< prompt rows whose last layer is done
-  int num_sampled = 0;   ///< tokens sampled so far
+  int prefilled = 0;                        ///< prompt rows whose last layer is done
+  int num_sampled = 0;                      ///< tokens sampled so far
   int32_t last_token = 0;
-  std::vector<int32_t> seen;     ///< distinct ids of prompt and answer, if a penalty needs them
-  std::vector<bool> seen_mask;   ///< [vocab], as above
+  std::vector<int32_t> seen;    ///< distinct ids of prompt and answer, if a penalty needs them
+  std::vector<bool> seen_mask;  ///< [vocab], as above
   PrefillContext context;
   std::vector<AttentionTally> tallies;  ///< by layer
   int64_t dense_pairs = 0;

@@ -143,9 +143,9 @@ absl::StatusOr<TensorView> Checkpoint::Load(const std::string& name,
   }
   const Place& place = found->second;
   if (place.entry->shape != shape) {
-    return ModelInvalid(place.file->name(), place.file_name,
-                        absl::StrCat("shape ", ShapeText(place.entry->shape), ", expected ",
-                                     ShapeText(shape)));
+    return ModelInvalid(
+        place.file->name(), place.file_name,
+        absl::StrCat("shape ", ShapeText(place.entry->shape), ", expected ", ShapeText(shape)));
   }
   const std::optional<DType> dtype = place.entry->dtype;
   if (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF16) {
@@ -153,8 +153,7 @@ absl::StatusOr<TensorView> Checkpoint::Load(const std::string& name,
         place.file->name(), place.file_name,
         absl::StrCat("dtype ", place.entry->dtype_name, ", expected F32, BF16 or F16"));
   }
-  const TensorView view =
-      ViewOf(const_cast<char*>(place.file->Data(*place.entry)), *dtype, shape);
+  const TensorView view = ViewOf(const_cast<char*>(place.file->Data(*place.entry)), *dtype, shape);
   const int64_t bad = FirstNonFinite(view);
   if (bad >= 0) {
     return ModelInvalid(place.file->name(), place.file_name,

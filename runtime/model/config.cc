@@ -32,7 +32,8 @@ constexpr int kReleasedMaxBlocks = 32;
 void ReadFixed(const JsonFields& fields, const char* key, int expected) {
   int value = expected;
   fields.Int(key, 0, INT32_MAX, &value);
-  if (value != expected) fields.Fail(key, absl::StrCat(value, ", only ", expected, " is supported"));
+  if (value != expected)
+    fields.Fail(key, absl::StrCat(value, ", only ", expected, " is supported"));
 }
 
 void ReadActivation(const JsonFields& fields) {
@@ -60,10 +61,9 @@ void ReadVision(const JsonFields& fields, VisionConfig* vision) {
   if (!fields.ok()) return;
   if (vision->hidden_size % vision->num_heads != 0 || vision->head_dim() % 16 != 0 ||
       vision->head_dim() > kMaxHeadDim) {
-    fields.Fail("num_heads", absl::StrCat(vision->num_heads, " heads for hidden_size ",
-                                          vision->hidden_size,
-                                          ": head size must be a multiple of 16, at most ",
-                                          kMaxHeadDim));
+    fields.Fail("num_heads",
+                absl::StrCat(vision->num_heads, " heads for hidden_size ", vision->hidden_size,
+                             ": head size must be a multiple of 16, at most ", kMaxHeadDim));
   }
   if (vision->window_size % 28 != 0) {
     fields.Fail("window_size", absl::StrCat(vision->window_size, " is no multiple of 28"));
@@ -107,8 +107,10 @@ void ReadText(const JsonFields& fields, TextConfig* text) {
 
 void CheckText(const JsonFields& fields, TextConfig* text) {
   const std::pair<const char*, int> needed[] = {
-      {"num_hidden_layers", text->num_layers},        {"hidden_size", text->hidden_size},
-      {"intermediate_size", text->intermediate_size}, {"num_attention_heads", text->num_q_heads},
+      {"num_hidden_layers", text->num_layers},
+      {"hidden_size", text->hidden_size},
+      {"intermediate_size", text->intermediate_size},
+      {"num_attention_heads", text->num_q_heads},
       {"vocab_size", text->vocab_size},
   };
   for (const auto& [key, value] : needed) {
@@ -117,9 +119,8 @@ void CheckText(const JsonFields& fields, TextConfig* text) {
   if (text->num_kv_heads == 0) text->num_kv_heads = text->num_q_heads;
   if (text->head_dim == 0) text->head_dim = text->hidden_size / text->num_q_heads;
   if (text->num_q_heads % text->num_kv_heads != 0) {
-    return fields.Fail("num_key_value_heads",
-                       absl::StrCat(text->num_kv_heads, " does not divide ", text->num_q_heads,
-                                    " query heads"));
+    return fields.Fail("num_key_value_heads", absl::StrCat(text->num_kv_heads, " does not divide ",
+                                                           text->num_q_heads, " query heads"));
   }
   if (text->head_dim % 16 != 0 || text->head_dim == 0 || text->head_dim > kMaxHeadDim) {
     return fields.Fail("head_dim", absl::StrCat(text->head_dim, " is no multiple of 16 in [16, ",
@@ -180,8 +181,8 @@ void ReadAttention(const JsonFields& top, const JsonFields& text_fields, ModelCo
                           text.num_kv_heads));
   }
   if (attention.selected_blocks > kReleasedMaxBlocks) {
-    top.Fail("block_counts", absl::StrCat(attention.selected_blocks, ", released_nsa selects at most ",
-                                          kReleasedMaxBlocks));
+    top.Fail("block_counts", absl::StrCat(attention.selected_blocks,
+                                          ", released_nsa selects at most ", kReleasedMaxBlocks));
   }
 }
 
@@ -195,9 +196,10 @@ void ReadTokens(const JsonFields& top, const JsonFields& text, int vocab, Specia
     fields->Int("vision_end_token_id", 0, last, &tokens->vision_end);
     fields->IntOrInts("eos_token_id", 0, last, &tokens->stop);
   }
-  const std::pair<const char*, int32_t> needed[] = {{"image_token_id", tokens->image_pad},
-                                                    {"video_token_id", tokens->video_pad},
-                                                    {"vision_start_token_id", tokens->vision_start}};
+  const std::pair<const char*, int32_t> needed[] = {
+      {"image_token_id", tokens->image_pad},
+      {"video_token_id", tokens->video_pad},
+      {"vision_start_token_id", tokens->vision_start}};
   for (const auto& [key, value] : needed) {
     if (value < 0) top.Fail(key, "missing");
   }

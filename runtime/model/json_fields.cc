@@ -78,8 +78,7 @@ void JsonFields::Float(const char* key, double min, double max, float* out) cons
   const json* value = Find(key);
   if (value == nullptr) return;
   if (!value->is_number() || !(value->get<double>() >= min && value->get<double>() <= max)) {
-    return Fail(key,
-                absl::StrCat(Shown(*value), " is not a number in [", min, ", ", max, "]"));
+    return Fail(key, absl::StrCat(Shown(*value), " is not a number in [", min, ", ", max, "]"));
   }
   *out = static_cast<float>(value->get<double>());
 }
@@ -144,8 +143,8 @@ void JsonFields::Strings(const char* key, std::vector<std::string>* out) const {
 absl::StatusOr<json> ReadJsonObject(const std::string& dir, const std::string& name) {
   VNSA_ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(dir, name));
   if (file.bytes().size() > kMaxConfigBytes) {
-    return ModelInvalid(name, "", absl::StrCat(file.bytes().size(), " bytes, limit ",
-                                               kMaxConfigBytes));
+    return ModelInvalid(name, "",
+                        absl::StrCat(file.bytes().size(), " bytes, limit ", kMaxConfigBytes));
   }
   json document = json::parse(file.bytes().begin(), file.bytes().end(), nullptr,
                               /*allow_exceptions=*/false);

@@ -17,7 +17,8 @@ namespace videonsa {
 class JsonFields {
  public:
   /// `object` may be null or no object: every key is then missing. Outlives the reader.
-  JsonFields(const nlohmann::json* object, std::string file, std::string prefix, absl::Status* status);
+  JsonFields(const nlohmann::json* object, std::string file, std::string prefix,
+             absl::Status* status);
 
   bool Has(const char* key) const { return Find(key) != nullptr; }
   /// The object under `key`; empty if there is none.

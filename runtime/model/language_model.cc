@@ -13,8 +13,7 @@ namespace {
 // Columns [begin, begin + count) of a matrix.
 TensorView Columns(const TensorView& matrix, int64_t begin, int64_t count) {
   TensorView view = matrix;
-  view.data = static_cast<char*>(matrix.data) +
-              static_cast<size_t>(begin) * SizeOf(matrix.dtype);
+  view.data = static_cast<char*>(matrix.data) + static_cast<size_t>(begin) * SizeOf(matrix.dtype);
   view.dims[1] = count;
   return view;
 }
@@ -37,9 +36,9 @@ LanguageModel::LanguageModel(const ModelConfig& config, const ModelWeights& weig
     axes_.insert(axes_.end(), static_cast<size_t>(config.text.mrope_section[axis]), axis);
   }
   for (int j = 0; j < half; ++j) {
-    frequencies_.push_back(1.0f / std::pow(config.text.rope_theta,
-                                           static_cast<float>(2 * j) /
-                                               static_cast<float>(shape_.head_dim)));
+    frequencies_.push_back(
+        1.0f / std::pow(config.text.rope_theta,
+                        static_cast<float>(2 * j) / static_cast<float>(shape_.head_dim)));
   }
 }
 
@@ -47,13 +46,12 @@ absl::Status LanguageModel::Reserve(int max_rows) {
   if (max_rows <= max_rows_) return absl::OkStatus();
   const DType type = backend_.activation_type();
   const int64_t hidden = hidden_size();
-  const int64_t bytes =
-      2 * Workspace::MatrixBytes(type, max_rows, hidden) +
-      Workspace::MatrixBytes(DType::kF32, max_rows, qkv_size()) +
-      Workspace::MatrixBytes(DType::kF32, max_rows, shape_.q_size()) +
-      Workspace::MatrixBytes(type, max_rows, shape_.q_size()) +
-      Workspace::MatrixBytes(DType::kF32, max_rows, 3 * shape_.num_q_heads) +
-      Workspace::MatrixBytes(type, max_rows, config_.text.intermediate_size);
+  const int64_t bytes = 2 * Workspace::MatrixBytes(type, max_rows, hidden) +
+                        Workspace::MatrixBytes(DType::kF32, max_rows, qkv_size()) +
+                        Workspace::MatrixBytes(DType::kF32, max_rows, shape_.q_size()) +
+                        Workspace::MatrixBytes(type, max_rows, shape_.q_size()) +
+                        Workspace::MatrixBytes(DType::kF32, max_rows, 3 * shape_.num_q_heads) +
+                        Workspace::MatrixBytes(type, max_rows, config_.text.intermediate_size);
   workspace_ = Workspace();
   VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer, backend_.device().Allocate(bytes, "workspace"));
   workspace_ = Workspace(std::move(buffer));
@@ -66,11 +64,8 @@ void LanguageModel::Embed(absl::Span<const int32_t> ids, const TensorView& out) 
 }
 
 void LanguageModel::RopeAngles(const int32_t* const positions[3], const RopeTable& table) {
-  backend_.RopeAngles({{positions[0], positions[1], positions[2]},
-                       table.cos.rows(),
-                       frequencies_,
-                       axes_},
-                      table);
+  backend_.RopeAngles(
+      {{positions[0], positions[1], positions[2]}, table.cos.rows(), frequencies_, axes_}, table);
 }
 
 TensorView LanguageModel::QueryPart(const TensorView& qkv) const {
@@ -163,8 +158,7 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   const TensorView attended = workspace_.Matrix(DType::kF32, rows, shape_.q_size());
   const TensorView gates = workspace_.Matrix(DType::kF32, rows, 3 * shape_.num_q_heads);
   const size_t used = workspace_.used();
-  const TensorView normed =
-      workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
+  const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
   Project(w, hidden, table, normed, qkv);
   backend_.AppendKv(kv, KeyPart(qkv), ValuePart(qkv), row_begin);
   PrefillAttentionArgs args = AttentionArgs(layer, context, row_begin, static_cast<int>(rows));
@@ -193,8 +187,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
     const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
     workspace_.Reset();
     const TensorView qkv = workspace_.Matrix(DType::kF32, count, qkv_size());
-    const TensorView normed =
-        workspace_.Matrix(backend_.activation_type(), count, hidden_size());
+    const TensorView normed = workspace_.Matrix(backend_.activation_type(), count, hidden_size());
     const RopeTable table = {prompt.table.cos.Rows(begin, count),
                              prompt.table.sin.Rows(begin, count)};
     Project(w, prompt.hidden.Rows(begin, count), table, normed, qkv);
@@ -229,8 +222,7 @@ void LanguageModel::DecodeLayer(int layer, const TensorView& hidden, const RopeT
   const TensorView qkv = workspace_.Matrix(DType::kF32, rows, qkv_size());
   const TensorView attended = workspace_.Matrix(DType::kF32, rows, shape_.q_size());
   const size_t used = workspace_.used();
-  const TensorView normed =
-      workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
+  const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
   Project(w, hidden, table, normed, qkv);
   for (int64_t row = 0; row < rows; ++row) {
     PagedKv own = kv;
@@ -238,8 +230,8 @@ void LanguageModel::DecodeLayer(int layer, const TensorView& hidden, const RopeT
     backend_.AppendKv(own, KeyPart(qkv).Rows(row, 1), ValuePart(qkv).Rows(row, 1),
                       context.kv_lens[row] - 1);
   }
-  backend_.DecodeAttention({kv, QueryPart(qkv), attended, context.page_tables, context.kv_lens,
-                            static_cast<int>(rows)});
+  backend_.DecodeAttention(
+      {kv, QueryPart(qkv), attended, context.page_tables, context.kv_lens, static_cast<int>(rows)});
   workspace_.ReleaseTo(used);
   Finish(w, attended, hidden);
 }

@@ -97,8 +97,8 @@ class LanguageModel {
  private:
   void Project(const DecoderLayerWeights& w, const TensorView& hidden, const RopeTable& table,
                const TensorView& normed, const TensorView& qkv);
-  void BranchGates(const DecoderLayerWeights& w, const TensorView& normed,
-                   const uint8_t* is_vision, const TensorView& gates);
+  void BranchGates(const DecoderLayerWeights& w, const TensorView& normed, const uint8_t* is_vision,
+                   const TensorView& gates);
   void Finish(const DecoderLayerWeights& w, const TensorView& attended, const TensorView& hidden);
   TensorView QueryPart(const TensorView& qkv) const;
   TensorView KeyPart(const TensorView& qkv) const;

@@ -22,8 +22,7 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelSource& source, Ba
     VNSA_ASSIGN_OR_RETURN(model->weights_, LoadWeights(model->config_, *checkpoint, backend));
     VNSA_ASSIGN_OR_RETURN(model->digest_, checkpoint->Digest(source.dir));
   }
-  model->language_ =
-      std::make_unique<LanguageModel>(model->config_, model->weights_, backend);
+  model->language_ = std::make_unique<LanguageModel>(model->config_, model->weights_, backend);
   model->vision_ =
       std::make_unique<VisionTower>(model->config_.vision, model->weights_.vision, backend);
   return model;

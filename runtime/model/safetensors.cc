@@ -24,10 +24,14 @@ struct KnownType {
   std::optional<DType> dtype;
 };
 const KnownType kTypes[] = {
-    {"F64", 8, {}},         {"I64", 8, DType::kI64}, {"U64", 8, {}},  {"F32", 4, DType::kF32},
-    {"I32", 4, DType::kI32}, {"U32", 4, {}},          {"F16", 2, DType::kF16},
-    {"BF16", 2, DType::kBF16}, {"I16", 2, {}},        {"U16", 2, {}},  {"I8", 1, {}},
-    {"U8", 1, DType::kU8},  {"BOOL", 1, {}},         {"F8_E4M3", 1, {}}, {"F8_E5M2", 1, {}},
+    {"F64", 8, {}},          {"I64", 8, DType::kI64},
+    {"U64", 8, {}},          {"F32", 4, DType::kF32},
+    {"I32", 4, DType::kI32}, {"U32", 4, {}},
+    {"F16", 2, DType::kF16}, {"BF16", 2, DType::kBF16},
+    {"I16", 2, {}},          {"U16", 2, {}},
+    {"I8", 1, {}},           {"U8", 1, DType::kU8},
+    {"BOOL", 1, {}},         {"F8_E4M3", 1, {}},
+    {"F8_E5M2", 1, {}},
 };
 
 const KnownType* FindType(const std::string& name) {
@@ -152,8 +156,8 @@ absl::Status CheckCoverage(absl::string_view file,
     covered = entry->end;
   }
   if (covered != data_bytes) {
-    return ModelInvalid(
-        file, "", absl::StrCat("tensors cover ", covered, " of ", data_bytes, " data bytes"));
+    return ModelInvalid(file, "",
+                        absl::StrCat("tensors cover ", covered, " of ", data_bytes, " data bytes"));
   }
   return absl::OkStatus();
 }
@@ -173,8 +177,9 @@ absl::StatusOr<uint64_t> HeaderLength(absl::string_view file_name, absl::string_
                         absl::StrCat("header of ", length, " bytes, limit ", kMaxHeaderBytes));
   }
   if (length > file.size() - 8) {
-    return ModelInvalid(file_name, "", absl::StrCat("header of ", length, " bytes in a file of ",
-                                                    file.size(), " bytes"));
+    return ModelInvalid(
+        file_name, "",
+        absl::StrCat("header of ", length, " bytes in a file of ", file.size(), " bytes"));
   }
   if (length < 2) {
     return ModelInvalid(file_name, "", absl::StrCat("header of ", length, " bytes"));

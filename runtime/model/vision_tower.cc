@@ -20,8 +20,7 @@ constexpr int64_t kStripRows = 512;
 
 }  // namespace
 
-VisionTower::VisionTower(const VisionConfig& config, const VisionWeights& weights,
-                         Backend& backend)
+VisionTower::VisionTower(const VisionConfig& config, const VisionWeights& weights, Backend& backend)
     : config_(config),
       weights_(weights),
       backend_(backend),
@@ -116,9 +115,8 @@ void VisionTower::PlanChunk(int frames, int64_t rows_per_frame) {
 void VisionTower::EmbedPatches(const VisionInput& input, int first_frame,
                                const TensorView& hidden) {
   const int64_t offset = first_frame * input.rows_per_frame();
-  const TensorView patches =
-      MatrixView(const_cast<float*>(input.patches) + offset * kPatchValues, DType::kF32,
-                 hidden.rows(), kPatchValues);
+  const TensorView patches = MatrixView(const_cast<float*>(input.patches) + offset * kPatchValues,
+                                        DType::kF32, hidden.rows(), kPatchValues);
   const size_t used = workspace_.used();
   const TensorView strip = workspace_.Matrix(backend_.activation_type(),
                                              std::min(hidden.rows(), kStripRows), kPatchValues);
@@ -143,10 +141,10 @@ void VisionTower::RunBlock(int block, const TensorView& hidden, const RopeTable&
   backend_.RmsNorm(hidden, w.norm1, kNormEps, normed);
   backend_.Linear(normed, *w.qkv, qkv);
   backend_.Rotate(qkv, 2 * config_.num_heads, config_.head_dim(), table, chunk_table_);
-  backend_.VisionAttention({qkv, attended,
-                            full_attention_[static_cast<size_t>(block)] ? frame_segments_
-                                                                        : window_segments_,
-                            config_.num_heads, config_.head_dim()});
+  backend_.VisionAttention(
+      {qkv, attended,
+       full_attention_[static_cast<size_t>(block)] ? frame_segments_ : window_segments_,
+       config_.num_heads, config_.head_dim()});
   backend_.LinearAdd(attended, *w.proj, hidden);
   backend_.RmsNorm(hidden, w.norm2, kNormEps, normed);
   const TensorView strip =
@@ -191,8 +189,8 @@ bool VisionTower::Run(const VisionInput& input, const TensorView& features,
         workspace_.Matrix(DType::kF32, frames * per_frame, config_.hidden_size);
     const RopeTable table = {workspace_.Matrix(DType::kF32, per_frame, config_.head_dim() / 2),
                              workspace_.Matrix(DType::kF32, per_frame, config_.head_dim() / 2)};
-    backend_.RopeAngles(
-        {{plan_.y.data(), plan_.x.data(), nullptr}, per_frame, frequencies_, axes_}, table);
+    backend_.RopeAngles({{plan_.y.data(), plan_.x.data(), nullptr}, per_frame, frequencies_, axes_},
+                        table);
     EmbedPatches(input, frame, hidden);
     for (int block = 0; block < config_.depth; ++block) {
       if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed)) return false;

@@ -49,10 +49,10 @@ class VisionTower {
  private:
   // Order and segments of one temporal patch, and their repetition over a chunk.
   struct FramePlan {
-    std::vector<int32_t> cells;     // merged cell at each place of the window order
-    std::vector<int32_t> patches;   // patch row at each place
-    std::vector<int32_t> windows;   // first row of each window, without the last bound
-    std::vector<int32_t> y, x;      // patch coordinates at each place
+    std::vector<int32_t> cells;    // merged cell at each place of the window order
+    std::vector<int32_t> patches;  // patch row at each place
+    std::vector<int32_t> windows;  // first row of each window, without the last bound
+    std::vector<int32_t> y, x;     // patch coordinates at each place
   };
 
   void PlanFrame(int h, int w);

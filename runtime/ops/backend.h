@@ -115,8 +115,8 @@ class Backend {
   /// out = gelu(x w + bias), exact erf form.
   virtual void LinearGelu(const TensorView& x, const LinearWeights& w, const TensorView& out) = 0;
   /// out = silu(x gate + bias) * (x up + bias).
-  virtual void LinearSwiGlu(const TensorView& x, const LinearWeights& gate,
-                            const LinearWeights& up, const TensorView& out) = 0;
+  virtual void LinearSwiGlu(const TensorView& x, const LinearWeights& gate, const LinearWeights& up,
+                            const TensorView& out) = 0;
   /// Fills cos and sin of frequency * coordinate.
   virtual void RopeAngles(const RopeAngleArgs& args, const RopeTable& table) = 0;
   /// Rotates the first num_heads heads of every row in place. Row r takes table row order[r], or r.

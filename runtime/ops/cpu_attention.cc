@@ -11,9 +11,7 @@
 namespace videonsa {
 namespace {
 
-float LogitScale(int head_dim) {
-  return 1.0f / std::sqrt(static_cast<float>(head_dim));
-}
+float LogitScale(int head_dim) { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
 
 ConstRows RowsOf(const TensorView& x) { return {x.f32(), x.row_stride()}; }
 
@@ -61,17 +59,30 @@ void CpuBackend::PrefillAttention(const PrefillAttentionArgs& args) {
   const Scratch scratch{attention_scratch_.data(), attention_scratch_.bytes()};
   VNSA_CHECK_EQ(args.q.rows(), args.row_end - args.row_begin);
   VNSA_CHECK(args.semantics == AttentionSemantics::kDense);
-  DensePrefill({args.kv, RowsOf(args.q), {args.out.f32(), args.out.row_stride()}, nullptr,
-                num_q_heads, args.row_begin, args.row_end, scale, math},
+  DensePrefill({args.kv,
+                RowsOf(args.q),
+                {args.out.f32(), args.out.row_stride()},
+                nullptr,
+                num_q_heads,
+                args.row_begin,
+                args.row_end,
+                scale,
+                math},
                scratch, pool_);
   for (int row = args.row_begin; row < args.row_end; ++row) args.tally->pairs.dense += row + 1;
 }
 
 void CpuBackend::DecodeAttention(const DecodeAttentionArgs& args) {
   const MathType math = compute_type_ == DType::kBF16 ? MathType::kBF16 : MathType::kF32;
-  DenseDecode({args.kv, RowsOf(args.q), {args.out.f32(), args.out.row_stride()}, args.page_tables,
-               args.kv_lens, args.num_seqs, static_cast<int>(args.q.cols()) / args.kv.head_dim,
-               LogitScale(args.kv.head_dim), math},
+  DenseDecode({args.kv,
+               RowsOf(args.q),
+               {args.out.f32(), args.out.row_stride()},
+               args.page_tables,
+               args.kv_lens,
+               args.num_seqs,
+               static_cast<int>(args.q.cols()) / args.kv.head_dim,
+               LogitScale(args.kv.head_dim),
+               math},
               {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
 }
 

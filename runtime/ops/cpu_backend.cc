@@ -30,7 +30,9 @@ class CpuLinearWeights : public LinearWeights {
         bias_(std::move(bias)) {}
 
   const PackedMatrix matrix;
-  const float* bias() const { return has_bias_ ? static_cast<const float*>(bias_.data()) : nullptr; }
+  const float* bias() const {
+    return has_bias_ ? static_cast<const float*>(bias_.data()) : nullptr;
+  }
 
  private:
   bool has_bias_;
@@ -67,9 +69,7 @@ CpuBackend::CpuBackend(DType compute_type, int num_threads)
 
 CpuBackend::~CpuBackend() = default;
 
-DType CpuBackend::AutoComputeType() {
-  return Gemm::MachineHasBf16() ? DType::kBF16 : DType::kF32;
-}
+DType CpuBackend::AutoComputeType() { return Gemm::MachineHasBf16() ? DType::kBF16 : DType::kF32; }
 
 absl::StatusOr<std::unique_ptr<LinearWeights>> CpuBackend::PackLinear(
     absl::Span<const LinearPart> parts) {
@@ -223,8 +223,7 @@ void CpuBackend::LinearSwiGlu(const TensorView& x, const LinearWeights& gate,
   VNSA_CHECK_EQ(gate.out_features(), up.out_features());
   VNSA_CHECK_EQ(out.cols(), gate.out_features());
   gemm_.Run(SwiGluParams{x.data, x.row_stride(), x.rows(), Cpu(gate).matrix, Cpu(up).matrix,
-                         Cpu(gate).bias(), Cpu(up).bias(), out.data, out.dtype,
-                         out.row_stride()});
+                         Cpu(gate).bias(), Cpu(up).bias(), out.data, out.dtype, out.row_stride()});
 }
 
 void CpuBackend::RopeAngles(const RopeAngleArgs& args, const RopeTable& table) {

@@ -38,9 +38,9 @@ class Recorder : public ForwardObserver {
     std::vector<int32_t>& all = blocks_[layer];
     const size_t width = static_cast<size_t>(num_kv_heads_) * kMaxBlocks;
     all.resize(static_cast<size_t>(rows_) * width, -1);
-    std::copy_n(blocks, static_cast<size_t>(attended.rows()) * width,
-                all.begin() + static_cast<std::ptrdiff_t>(row_begin) *
-                                  static_cast<std::ptrdiff_t>(width));
+    std::copy_n(
+        blocks, static_cast<size_t>(attended.rows()) * width,
+        all.begin() + static_cast<std::ptrdiff_t>(row_begin) * static_cast<std::ptrdiff_t>(width));
   }
   void OnLayer(int layer, int row_begin, const TensorView& hidden) override {
     Keep(absl::StrCat("hidden_layer", layer), row_begin, hidden);
@@ -146,8 +146,8 @@ class CaseRun {
     for (size_t i = 0; i < spec.visuals.size(); ++i) {
       plan.vision.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid.t});
     }
-    plan.prefill.push_back({spec.id, 0, static_cast<int>(spec.token_ids.size()), 0,
-                            executor_.info().num_layers});
+    plan.prefill.push_back(
+        {spec.id, 0, static_cast<int>(spec.token_ids.size()), 0, executor_.info().num_layers});
     std::vector<int32_t> ids;
     while (ids.size() < static_cast<size_t>(spec.sampling.max_output_tokens)) {
       VNSA_ASSIGN_OR_RETURN(const StepResult result, executor_.Run(plan));
@@ -259,9 +259,9 @@ class CaseRun {
     const std::vector<float> gap = gaps->Floats();
     const int64_t heads = golden.shape[1], places = golden.shape[2];
     const std::vector<int64_t> rows = RowsOf(name, golden.shape[0]);
-    const std::vector<int64_t> vision =
-        golden_.Find("vision_mask") != nullptr ? golden_.Find("vision_mask")->Integers()
-                                               : std::vector<int64_t>();
+    const std::vector<int64_t> vision = golden_.Find("vision_mask") != nullptr
+                                            ? golden_.Find("vision_mask")->Integers()
+                                            : std::vector<int64_t>();
     int64_t compared = 0, wrong = 0, unclear = 0;
     for (size_t r = 0; r < rows.size(); ++r) {
       for (int64_t head = 0; head < heads; ++head) {
@@ -295,8 +295,8 @@ class CaseRun {
 // "models/a (same weights: models/b)" names both folders.
 std::vector<std::string> ModelsOf(const GoldenCase& golden) {
   std::vector<std::string> models;
-  for (absl::string_view part :
-       absl::StrSplit(golden.json.value("model", ""), absl::ByAnyChar(" ():,"), absl::SkipEmpty())) {
+  for (absl::string_view part : absl::StrSplit(golden.json.value("model", ""),
+                                               absl::ByAnyChar(" ():,"), absl::SkipEmpty())) {
     if (part.find('/') != absl::string_view::npos) models.emplace_back(part);
   }
   return models;

@@ -19,6 +19,7 @@ struct GoldenOptions {
 using CheckFunction = void (*)(const GoldenOptions& options, Reporter& reporter);
 
 void CheckChat(const GoldenOptions& options, Reporter& reporter);
+void CheckModel(const GoldenOptions& options, Reporter& reporter);
 void CheckMrope(const GoldenOptions& options, Reporter& reporter);
 void CheckTokenizer(const GoldenOptions& options, Reporter& reporter);
 

@@ -20,6 +20,7 @@ struct Kind {
 const std::vector<Kind>& Kinds() {
   static const std::vector<Kind> kinds = {
       {"chat", &CheckChat},
+      {"model", &CheckModel},
       {"mrope", &CheckMrope},
       {"tokenizer", &CheckTokenizer},
   };

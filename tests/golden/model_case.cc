@@ -64,10 +64,10 @@ Frames SyntheticFrames(const nlohmann::json& spec) {
     for (int64_t c = 0; c < 3; ++c) {
       for (int64_t y = 0; y < frames.h; ++y) {
         for (int64_t x = 0; x < frames.w; ++x) {
-          frames.values.push_back(static_cast<uint8_t>(
-              (7 * x + 13 * y + 29 * t + 53 * c + ((x * y) >> 3) +
-               ((x * x + 3 * y * y) >> (4 + seed % 3)) + 17 * seed) &
-              255));
+          frames.values.push_back(
+              static_cast<uint8_t>((7 * x + 13 * y + 29 * t + 53 * c + ((x * y) >> 3) +
+                                    ((x * x + 3 * y * y) >> (4 + seed % 3)) + 17 * seed) &
+                                   255));
         }
       }
     }

@@ -21,7 +21,7 @@ ALLOWED = {
     "runtime/api": ["runtime/base"],
     "runtime/telemetry": ["runtime/base"],
     "runtime/device": ["runtime/base", "kernels/common"],
-    "runtime/ops": ["runtime/base", "runtime/device", "kernels/common", "kernels/cpu", "kernels/reference", *CUDA_KERNELS],
+    "runtime/ops": ["runtime/base", "runtime/api", "runtime/device", "kernels/common", "kernels/cpu", "kernels/reference", *CUDA_KERNELS],
     "runtime/kv": ["runtime/base"],
     "runtime/step": ["runtime/base", "runtime/api"],
     "runtime/media": ["runtime/base", "runtime/api", "runtime/telemetry", "runtime/step", "kernels/cpu", "kernels/common"],

@@ -11,7 +11,7 @@
 namespace videonsa {
 namespace {
 
-int32_t Run(std::vector<float> logits, SampleParams params) {
+int32_t Sample(std::vector<float> logits, SampleParams params) {
   std::vector<int32_t> scratch(logits.size());
   params.logits = logits.data();
   params.vocab = static_cast<int>(logits.size());
@@ -25,15 +25,15 @@ std::map<int32_t, double> Shares(const std::vector<float>& logits, SampleParams 
   std::map<int32_t, double> shares;
   for (int i = 0; i < kDraws; ++i) {
     params.uniform = (i + 0.5) / kDraws;
-    shares[Run(logits, params)] += 1.0 / kDraws;
+    shares[Sample(logits, params)] += 1.0 / kDraws;
   }
   return shares;
 }
 
 TEST(SampleToken, GreedyTakesTheLowestIdOfATie) {
-  EXPECT_EQ(Run({1, 5, 5, 2}, {}), 1);
-  EXPECT_EQ(Run({-INFINITY, -INFINITY}, {}), 0);
-  EXPECT_EQ(Run({NAN, -3, NAN, -2}, {}), 3);
+  EXPECT_EQ(Sample({1, 5, 5, 2}, {}), 1);
+  EXPECT_EQ(Sample({-INFINITY, -INFINITY}, {}), 0);
+  EXPECT_EQ(Sample({NAN, -3, NAN, -2}, {}), 3);
 }
 
 TEST(SampleToken, PenaltyDividesPositiveAndMultipliesNegativeLogitsOnce) {
@@ -42,9 +42,9 @@ TEST(SampleToken, PenaltyDividesPositiveAndMultipliesNegativeLogitsOnce) {
   params.seen = seen;
   params.num_seen = 2;
   params.repetition_penalty = 2;
-  EXPECT_EQ(Run({4, 2.5f, -9}, params), 1);
-  EXPECT_EQ(Run({-1, -1.5f, -0.5f}, params), 2);
-  EXPECT_EQ(Run({-1, -1.9f, -1}, params), 1);
+  EXPECT_EQ(Sample({4, 2.5f, -9}, params), 1);
+  EXPECT_EQ(Sample({-1, -1.5f, -0.5f}, params), 2);
+  EXPECT_EQ(Sample({-1, -1.9f, -1}, params), 1);
 }
 
 TEST(SampleToken, SuppressedIdsNeverWin) {
@@ -52,7 +52,7 @@ TEST(SampleToken, SuppressedIdsNeverWin) {
   SampleParams params;
   params.suppressed = stop;
   params.num_suppressed = 1;
-  EXPECT_EQ(Run({0, 9, 1}, params), 2);
+  EXPECT_EQ(Sample({0, 9, 1}, params), 2);
 }
 
 TEST(SampleToken, DrawsFollowTheSoftmaxOfTheTemperature) {

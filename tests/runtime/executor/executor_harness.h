@@ -1,0 +1,145 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/executor/cpu_executor.h"
+#include "tests/support/model/model_folder.h"
+
+namespace videonsa::test {
+
+/// A tiny model in a temporary folder and prompts for it.
+class ExecutorHarness {
+ public:
+  explicit ExecutorHarness(TinyModel model = {}, CpuExecutorOptions options = {}) {
+    WriteModelFolder(model, folder_);
+    options.model_dir = folder_.path();
+    if (options.threads == 0) options.threads = 2;
+    if (options.num_pages == 0) options.num_pages = 256;
+    auto created = CpuExecutor::Create(options);
+    EXPECT_TRUE(created.ok()) << created.status();
+    executor_ = *std::move(created);
+  }
+
+  CpuExecutor& executor() { return *executor_; }
+
+  /// Text, a clip of `grid`, text; deterministic in `seed`. Pages are taken one after the other.
+  SequenceSpec Prompt(uint64_t id, int text, PatchGrid grid, int max_tokens = 8) {
+    SequenceSpec spec;
+    spec.id = SequenceId{id};
+    std::mt19937_64 random(id);
+    const auto add = [&](int32_t token, int32_t t, int32_t h, int32_t w) {
+      spec.token_ids.push_back(token);
+      t_.push_back(t);
+      h_.push_back(h);
+      w_.push_back(w);
+    };
+    t_.clear(), h_.clear(), w_.clear();
+    int32_t next = 0;
+    for (int i = 0; i < text / 2; ++i, ++next)
+      add(static_cast<int32_t>(random() % 150), next, next, next);
+    if (grid.t > 0) {
+      add(kVisionStart, next, next, next);
+      ++next;
+      auto visual = std::make_shared<PatchBatch>();
+      visual->grid = grid;
+      std::normal_distribution<float> normal;
+      visual->rows.resize(static_cast<size_t>(grid.num_patches()) * kPatchDim);
+      for (float& value : visual->rows) value = normal(random);
+      spec.vision_spans.push_back(
+          {static_cast<int>(spec.token_ids.size()), static_cast<int>(grid.num_tokens()), 0});
+      spec.visuals.push_back(std::move(visual));
+      for (int t = 0; t < grid.t; ++t) {
+        for (int h = 0; h < grid.h / 2; ++h) {
+          for (int w = 0; w < grid.w / 2; ++w) add(kVideoPad, next + 2 * t, next + h, next + w);
+        }
+      }
+      next += std::max({2 * (grid.t - 1), grid.h / 2 - 1, grid.w / 2 - 1}) + 1;
+      add(kVisionEnd, next, next, next);
+      ++next;
+    }
+    for (int i = 0; i < text - text / 2; ++i, ++next) {
+      add(static_cast<int32_t>(random() % 150), next, next, next);
+    }
+    spec.next_position = next;
+    spec.positions = t_;
+    spec.positions.insert(spec.positions.end(), h_.begin(), h_.end());
+    spec.positions.insert(spec.positions.end(), w_.begin(), w_.end());
+    spec.sampling.max_output_tokens = max_tokens;
+    spec.attention.semantics = executor_->info().semantics;
+    spec.attention.selected_blocks = executor_->info().selected_blocks;
+    spec.attention.window_tokens = executor_->info().window_tokens;
+    const size_t pages = (spec.token_ids.size() + static_cast<size_t>(max_tokens)) / 64 + 1;
+    for (size_t i = 0; i < pages; ++i) spec.page_ids.push_back(next_page_++);
+    return spec;
+  }
+
+  /// Slices of all visuals.
+  static std::vector<VisionSlice> VisionOf(const SequenceSpec& spec) {
+    std::vector<VisionSlice> slices;
+    for (size_t i = 0; i < spec.visuals.size(); ++i) {
+      slices.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid.t});
+    }
+    return slices;
+  }
+  PrefillSlice Prefill(const SequenceSpec& spec, int begin, int end) const {
+    return {spec.id, begin, end, 0, executor_->info().num_layers};
+  }
+  PrefillSlice WholePrefill(const SequenceSpec& spec) const {
+    return Prefill(spec, 0, static_cast<int>(spec.token_ids.size()));
+  }
+
+  StepResult MustRun(const StepPlan& plan) {
+    auto result = executor_->Run(plan);
+    EXPECT_TRUE(result.ok()) << result.status();
+    return *std::move(result);
+  }
+
+  /// Adds, prefills in one piece and decodes alone; releases at the end.
+  std::vector<int32_t> Answer(const SequenceSpec& spec) {
+    EXPECT_TRUE(executor_->AddSequence(spec).ok());
+    std::vector<int32_t> ids;
+    StepPlan plan{0, VisionOf(spec), {WholePrefill(spec)}, {}};
+    while (static_cast<int>(ids.size()) < spec.sampling.max_output_tokens) {
+      const StepResult result = MustRun(plan);
+      EXPECT_EQ(result.tokens.size(), 1u);
+      ids.push_back(result.tokens[0].token_id);
+      plan = {0, {}, {}, {spec.id}};
+    }
+    executor_->ReleaseSequence(spec.id);
+    return ids;
+  }
+
+ private:
+  TemporaryFolder folder_;
+  std::unique_ptr<CpuExecutor> executor_;
+  int32_t next_page_ = 0;
+  std::vector<int32_t> t_, h_, w_;
+};
+
+/// Keeps the logits of every token and the hidden states that leave the last layer.
+class LogitKeeper : public ForwardObserver {
+ public:
+  explicit LogitKeeper(int last_layer) : last_layer_(last_layer) {}
+  void OnLayer(int layer, int row_begin, const TensorView& hidden) override {
+    if (layer != last_layer_) return;
+    hidden_.insert(hidden_.end(), hidden.f32(), hidden.f32() + hidden.num_elements());
+  }
+  void OnLogits(int step, const TensorView& logits) override {
+    logits_.emplace_back(logits.f32(), logits.f32() + logits.num_elements());
+  }
+  const std::vector<float>& hidden() const { return hidden_; }
+  const std::vector<std::vector<float>>& logits() const { return logits_; }
+
+ private:
+  const int last_layer_;
+  std::vector<float> hidden_;
+  std::vector<std::vector<float>> logits_;
+};
+
+}  // namespace videonsa::test

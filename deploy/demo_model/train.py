@@ -1,0 +1,340 @@
+"""Trains the small video model on rendered clips and writes a Hugging Face folder. See README.md for the schedule.
+
+    python -m deploy.demo_model.train --minutes 22 --out OUT          one GPU, from nothing
+    python -m deploy.demo_model.train --size tiny --device cpu --minutes 1.5 --out OUT
+    python -m deploy.demo_model.train --init FOLDER --minutes 10 --out OUT   goes on from the bf16 weights alone"""
+import argparse
+import json
+import multiprocessing as mp
+import os
+import sys
+import time
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")          # no CUDA context before the loader forks
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import torch.distributed as dist
+from tokenizers import Tokenizer
+from . import data, model as M, optim
+from .world.names import COLORS, SHAPES, TYPES
+from .world.render import aux_targets, render, to_device
+
+NT = len(TYPES)
+
+
+def P(*a):
+    print(*a, flush=True)
+
+
+class Aux(nn.Module):
+    """Per-cell attributes from vision rows; only used in training. Shapes and colors are scored with the word embeddings, so that what the vision
+    rows hold lies where the words lie. place: also second, row, column and motion (for rows of the language model)."""
+    def __init__(self, n, place, tok):
+        super().__init__()
+        self.sizes = [3, 3 * 37] + ([7, 32, 12, 12] if place else [])
+        self.norm, self.out = M.RMSNorm(n, 1e-6), nn.Linear(n, sum(self.sizes))
+        self.to_shape, self.to_color = nn.Linear(n, n), nn.Linear(n, n)
+        for m in (self.to_shape, self.to_color): nn.init.eye_(m.weight); nn.init.zeros_(m.bias)
+        self.none = nn.Parameter(torch.zeros(2, n))
+        words = lambda ws: torch.tensor([[tok.encode(p + w).ids[0] for p in ("", " ")] for w in ws])
+        self.register_buffer("shape_ids", words(SHAPES)); self.register_buffer("color_ids", words(COLORS))
+
+    def forward(self, f, t, emb):
+        x = self.norm(f)
+        y = self.out(x).float().split(self.sizes, -1)
+        by_word = lambda lin, ids, none: F.linear(lin(x), torch.cat([none[None], emb[ids].sum(1)])).float()
+        s, c = by_word(self.to_shape, self.shape_ids, self.none[0]), by_word(self.to_color, self.color_ids, self.none[1])
+        r, ch = y[:2]
+        B, n, _ = f.shape
+        h = t["has"]
+        has = h.float()
+        ce = lambda l, tg, w: (F.cross_entropy(l.flatten(0, -2), tg.flatten(), reduction="none") * w.flatten()).sum() / w.sum().clamp(min=1)
+        wobj = 1.0 + 2.0 * has                                       # object cells are rarer than empty ones
+        ch = ch.reshape(B, n, 3, 37)
+        loss = 2 * ce(s, t["shp"], wobj) + ce(c, t["col"], wobj) + 2 * ce(ch, t["ch"], 1.0 + 3.0 * (t["ch"] > 0).float())
+        loss = loss + 3 * (F.smooth_l1_loss(r, t["reg"].float(), reduction="none").mean(-1) * has).sum() / has.sum().clamp(min=1)
+        right = lambda l, tg, m: ((l.argmax(-1) == tg) & m).sum() / m.sum().clamp(min=1)
+        acc = [right(s, t["shp"], h), right(c, t["col"], h), right(ch, t["ch"], t["ch"] > 0)]
+        if len(y) > 2:
+            w = (t["sec"] < 32).float()
+            loss = loss + ce(y[2], t["mot"], 0.2 + 2.0 * has) + ce(y[3], t["sec"].clamp(max=31), w) + 0.5 * ce(y[4], t["row"], w) + 0.5 * ce(y[5], t["colm"], w)
+            acc += [right(y[2], t["mot"], h), right(y[3], t["sec"], t["sec"] < 32), right(y[5], t["colm"], t["sec"] < 32)]
+        return loss, torch.stack(acc).detach()
+
+
+class Batch:
+    """A batch on the device: frames and targets per visual, front layout, packed text."""
+    def __init__(self, raw, tok, dev, artefacts=True, targets=True):
+        self.frames, parts, tg, fronts = [], [], [], [("text", tok.encode(data.HEAD).ids)]
+        for i, (sp, (kind, t, hm, wm), src) in enumerate(zip(raw["specs"], raw["grids"], raw["src"])):
+            Hs, Ws = hm * 28.0, wm * 28.0 * raw["aspect"]
+            self.frames.append(render(sp, hm * 28, wm * 28, Hs, Ws, dev, src, artefacts))
+            if i: fronts.append(("text", tok.encode("<|vision_end|><|vision_start|>").ids))
+            fronts.append((kind, t, hm, wm))
+            if targets:
+                a = aux_targets(to_device({k: sp[k] for k in ("cx", "cy", "vis", "shp", "col", "mot", "rad", "txt", "svis", "sbox")}, dev), hm, wm, Hs, Ws)
+                B = self.frames[-1].shape[0]
+                tt, rr, cc = torch.meshgrid(torch.arange(t, device=dev), torch.arange(hm, device=dev), torch.arange(wm, device=dev), indexing="ij")
+                a.update(sec=tt.flatten().expand(B, -1), row=rr.flatten().expand(B, -1), colm=cc.flatten().expand(B, -1))
+                tg.append(a)
+        self.targets = {k: torch.cat([t[k] for t in tg], 1) for k in tg[0]} if tg else None
+        self.front = M.Front(fronts, 2, dev)
+        if raw["kind"] == "frames": return
+        self.text = {k: torch.from_numpy(v).to(dev, non_blocking=True) for k, v in raw.items() if isinstance(v, np.ndarray)}
+        self.isolated = raw["isolated"]
+
+    def forward(self, net, feats, dense=False, tap=None):
+        mask = M.text_mask(self.text["seg"], self.front.n, self.isolated)
+        return net(feats, self.front, self.text["ids"], self.text["off"], mask, dense, tap)
+
+    def right(self, h, net):
+        """Per question [B * Q]: all tokens of its last answer are the most likely ones (what greedy decoding would give)."""
+        o = self.text
+        B, Q = o["typ"].shape
+        at = o["fin"].nonzero(as_tuple=True)
+        wrong = (net.logits(h[at]).argmax(-1) != o["lab"][at]).float()
+        qi = at[0] * Q + o["seg"][at]
+        return torch.zeros(B * Q, device=h.device).index_add_(0, qi, wrong) == 0
+
+
+@torch.no_grad()
+def quick_eval(net, tok, dev, a, amp, rng, kinds, wording, combos, dense=False, batches=1):
+    """Greedy accuracy per type on fresh clips; shuffled: with the visuals of the next clip."""
+    ok, n, sh = np.zeros(NT), np.zeros(NT), np.zeros(NT)
+    q = argparse.Namespace(**dict(vars(a), budget=min(a.budget, 24000), multiturn=0.0))
+    for kind in kinds * batches:
+        raw = data.draw(rng, tok, q, 1.0, 1.0, wording, combos, kind)
+        b = Batch(raw, tok, dev, targets=False)
+        with amp():
+            feats = [net.visual(f) for f in b.frames]
+            r = b.right(b.forward(net, feats, dense)[0], net).cpu().numpy()
+            s = b.right(b.forward(net, [f.roll(1, 0) for f in feats], dense)[0], net).cpu().numpy()
+        ty = raw["typ"].flatten()
+        for i in range(NT):
+            m = ty == i
+            n[i] += m.sum(); ok[i] += r[m].sum(); sh[i] += s[m].sum()
+    return {t: [int(n[i]), round(float(ok[i] / n[i]), 3), round(float(sh[i] / n[i]), 3)] for i, t in enumerate(TYPES) if n[i]}, \
+        round(float(ok.sum() / n.sum()), 4), round(float(sh.sum() / n.sum()), 4)
+
+
+def arguments():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--minutes", type=float, default=22)
+    ap.add_argument("--steps", type=int, default=0, help="end after this many steps instead of the minutes (for tests)")
+    ap.add_argument("--out", default="out")
+    ap.add_argument("--init", default="")
+    ap.add_argument("--init-text", default="", help="start the language model (not the vision tower) from this folder")
+    ap.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    ap.add_argument("--size", default="gpu", choices=list(M.SIZES))
+    ap.add_argument("--ranks", type=int, default=1, help="processes that share the work on a CPU, one core each")
+    ap.add_argument("--fixed", action="store_true", help="the same batches in every run (with one loader)")
+    ap.add_argument("--lr", type=float, default=1.5e-3, help="AdamW: embeddings, norms, biases, patch embedding")
+    ap.add_argument("--muon-lr", type=float, default=0.02, help="Muon: the matrices of the layers; 0: AdamW for all")
+    ap.add_argument("--budget", type=int, default=49152, help="language-model rows per step and process")
+    ap.add_argument("--clip-tokens", type=int, default=1500, help="most vision tokens of a short clip")
+    ap.add_argument("--artefacts", type=float, default=0.8, help="share of batches with simulated encoding")
+    ap.add_argument("--max-clips", type=int, default=160)
+    ap.add_argument("--max-tokens", type=int, default=16000)
+    ap.add_argument("--questions", type=int, default=8)
+    ap.add_argument("--multiturn", type=float, default=0.15, help="share of batches packed as one conversation per clip")
+    ap.add_argument("--dense", type=float, default=0.1, help="share of batches with dense attention in the vision rows")
+    ap.add_argument("--long", type=float, default=0.16, help="weight of long clips at the end of the curriculum")
+    ap.add_argument("--warm", type=float, default=0.05, help="share of the time for the vision tower alone (auxiliary targets)")
+    ap.add_argument("--mix", type=float, default=0.0, help="share of later steps that again teach the vision tower alone")
+    ap.add_argument("--top-level", type=float, default=1.0, help="difficulty at the end of the curriculum")
+    ap.add_argument("--ramp", type=float, default=0.38, help="share of the time after which the curriculum is complete")
+    ap.add_argument("--aux", type=float, default=0.5, help="weight of the auxiliary losses after the warm phase; falls linearly to a tenth")
+    ap.add_argument("--types", default="", help="only these question types about single clips, with commas between")
+    ap.add_argument("--workers", type=int, default=-1)
+    ap.add_argument("--compile", action="store_true")
+    ap.add_argument("--every", type=int, default=100)
+    ap.add_argument("--profile", action="store_true", help="print the times of the parts, forward and backward")
+    ap.add_argument("--seed", type=int, default=0)
+    return ap.parse_args()
+
+
+def spawn(n):
+    """Runs this command n times, as ranks of one group."""
+    import subprocess
+    import tempfile
+    with tempfile.TemporaryDirectory() as d:
+        ps = [subprocess.Popen([sys.executable, "-m", "deploy.demo_model.train"] + sys.argv[1:], env=dict(os.environ, DEMO_RANK=str(r), DEMO_STORE=d + "/store", OMP_NUM_THREADS="1"))
+              for r in range(n)]
+        return max(p.wait() for p in ps)
+
+
+def share_gradients(params, ranks):
+    """Mean over the processes; a missing gradient counts as zero."""
+    for p in params:
+        if p.grad is None: p.grad = torch.zeros_like(p)
+    flat = torch.cat([p.grad.flatten() for p in params])
+    dist.all_reduce(flat)
+    flat /= ranks
+    at = 0
+    for p in params:
+        p.grad.copy_(flat[at:at + p.numel()].view_as(p)); at += p.numel()
+
+
+def main():
+    a = arguments()
+    t_start = time.time()
+    dev = torch.device(a.device)
+    cuda = dev.type == "cuda"
+    a.types = a.types.split(",") if a.types else None
+    a.rank = int(os.environ.get("DEMO_RANK", 0))
+    if a.ranks > 1 and "DEMO_RANK" not in os.environ:
+        sys.exit(spawn(a.ranks))
+    if a.ranks > 1: dist.init_process_group("gloo", init_method="file://" + os.environ["DEMO_STORE"], rank=a.rank, world_size=a.ranks)
+    if not cuda: torch.set_num_threads(1)
+    if a.size == "tiny": a.budget, a.max_clips, a.every = min(a.budget, 4000), 16, min(a.every, 20)
+    shared, scale = mp.Array("d", [0.0, 1.0], lock=False), mp.Value("d", 1.0, lock=False)
+    nw = a.workers if a.workers >= 0 else (max(2, min(14, (os.cpu_count() or 4) - 2)) if cuda else 0)
+    it = iter(torch.utils.data.DataLoader(data.Stream(a, shared, scale), batch_size=None, collate_fn=lambda x: x, num_workers=nw,
+                                          **(dict(prefetch_factor=3, multiprocessing_context="fork") if nw else {})))
+    if nw: first = next(it)                                          # the workers exist before CUDA is touched
+    tok = Tokenizer.from_file(data.TOK)
+    ids = tok.get_vocab()
+    torch.manual_seed(a.seed)
+    c = M.Cfg(vocab=-(-len(ids) // 64) * 64, **M.SIZES[a.size][0])
+    net = M.VLM(c).to(dev)
+    if a.init: P("init", a.init, M.load_weights(net, a.init))
+    if a.init_text: P("init of the language model", a.init_text, M.load_weights(net, a.init_text, "visual."))
+    tap = 1 if a.size == "tiny" else 2
+    aux = nn.ModuleList([Aux(c.hidden, False, tok), Aux(c.hidden, True, tok)]).to(dev)
+    rng = np.random.default_rng([a.seed + 12345, a.rank])
+    torch.manual_seed(a.seed + 1000 * a.rank + 1)
+    P(f"parameters {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M (vision {sum(p.numel() for p in net.visual.parameters()) / 1e6:.2f} M), vocabulary {c.vocab}, "
+      f"torch {torch.__version__}, {torch.cuda.get_device_name() if cuda else 'cpu'}, cpus {os.cpu_count()}")
+    amp = (lambda: torch.autocast("cuda", torch.bfloat16)) if cuda else (lambda: torch.autocast("cpu", enabled=False))
+    if cuda:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    if a.compile:
+        torch._dynamo.config.suppress_errors = True
+        M.rot = torch.compile(M.rot, dynamic=True)
+        for m in net.modules():
+            if isinstance(m, (M.MLP, M.RMSNorm)): m.compile(dynamic=True)
+    opts, params = optim.make(net, aux, a.lr, a.muon_lr, cuda)
+    t_train, span = time.time(), max(1.0, a.minutes * 60 - (time.time() - t_start))
+    hist, step, clips, seen, last_save, last_eval = [], 0, 0, 0, time.time(), time.time()
+    acc_ok, acc_n, run = torch.zeros(NT, device=dev), torch.zeros(NT, device=dev), torch.zeros(13, device=dev)
+    tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
+    metrics = dict(args=vars(a), types=TYPES, history=hist)
+
+    def save():
+        metrics.update(steps=step, questions_seen=int(seen), clips_seen=int(clips), seconds=round(time.time() - t_start, 1))
+        M.save_folder(net, a.out + ".new", data.TOK, ids, a.size)
+        with open(os.path.join(a.out + ".new", "metrics.json"), "w", encoding="utf-8") as f: json.dump(metrics, f)
+        if os.path.isdir(a.out): os.rename(a.out, a.out + f".old{step}")
+        os.rename(a.out + ".new", a.out)
+        os.system(f"rm -rf {a.out}.old*")
+
+    while True:
+        pr = step / a.steps if a.steps else (time.time() - t_train) / span
+        if a.ranks > 1:                                              # all processes go by the clock of the first
+            x = torch.tensor([pr], dtype=torch.float64); dist.broadcast(x, 0); pr = float(x)
+        if pr >= 1: break
+        warm = pr < (0.0 if a.init else a.warm)
+        level = a.top_level if a.init else 0.1 if warm else min(a.top_level, 0.1 + (a.top_level - 0.1) * (pr - a.warm) / (a.ramp - a.warm))
+        only_vision = warm or (step * 0.6180339) % 1.0 < a.mix
+        shared[0], shared[1] = min(1.0, level), float(only_vision)
+        w0 = time.time()
+        raw, first = (first, None) if nw and first is not None else (next(it), None)
+        while not a.mix and (raw["kind"] == "frames") != only_vision: raw = next(it)   # drawn before the phase changed
+        only_vision = raw["kind"] == "frames"
+        tick["wait"] += time.time() - w0
+        f = min(1.0, (step + 1) / (20 if a.size == "tiny" else 150 if cuda else 60)) * (1.0 if pr < 0.25 else max(0.01, (1 - pr) / 0.75))
+        for o in opts:
+            for g in o.param_groups: g["lr"] = g["base"] * f
+        try:
+            prof = [time.time()]
+            def mark():
+                if a.profile:
+                    if cuda: torch.cuda.synchronize()
+                    prof.append(time.time())
+            b = Batch(raw, tok, dev, artefacts=rng.random() < a.artefacts)
+            mark()
+            with amp():
+                feats = [net.visual(x) for x in b.frames]
+                la, acc0 = aux[0](torch.cat(feats, 1), b.targets, net.model.embed_tokens.weight)
+                run[0] += la.detach(); run[1:4] += acc0
+                loss = la
+                mark()
+                if not only_vision:
+                    dense = rng.random() < a.dense
+                    h, mid = b.forward(net, feats, dense, tap)
+                    vis = torch.cat([mid[:, s:s + n] for s, n in b.front.visuals], 1)
+                    lb, acc1 = aux[1](vis, b.targets, net.model.embed_tokens.weight)
+                    o = b.text
+                    at = o["ans"].nonzero(as_tuple=True)                  # only answers are learnt
+                    lg, want = net.logits(h[at]).float(), o["lab"][at]
+                    l_ans = F.cross_entropy(lg, want)
+                    wa = a.aux * (1 - 0.9 * min(1.0, pr / 0.7))
+                    loss = l_ans + wa * (la + lb)
+                    run[4] += lb.detach(); run[5:11] += acc1; run[11] += l_ans.detach(); run[12] += 1
+            mark()
+            for x in opts: x.zero_grad(set_to_none=True)
+            loss.backward()
+            mark()
+            if a.ranks > 1: share_gradients(params, a.ranks)
+            gn = torch.nn.utils.clip_grad_norm_(params, 1.0)
+            if step % 25 == 0 and not torch.isfinite(gn): P("gradient not finite at step", step)
+            for x in opts: x.step()
+            mark()
+            if a.profile: P(raw["kind"], raw["grids"], raw["ids"].shape, "ms: batch, vision, language, backward, step", [round(1e3 * (y - x)) for x, y in zip(prof, prof[1:])])
+        except torch.OutOfMemoryError:
+            scale.value *= 0.75
+            loss = feats = lg = h = la = lb = mid = vis = b = o = None
+            for x in opts: x.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            P(f"out of memory at {raw['grids']}; budget now {scale.value * a.budget:.0f}")
+            continue
+        if not only_vision:
+            with torch.no_grad():
+                ok = b.right(h, net)
+                ty = o["typ"].flatten(); v = (ty >= 0).float()
+                acc_n.index_add_(0, ty.clamp(min=0), v); acc_ok.index_add_(0, ty.clamp(min=0), v * ok)
+            seen += a.ranks * int((raw["typ"] >= 0).sum())
+        tick["rows"] += a.ranks * raw["ids"].shape[0] * (raw["ids"].shape[1] + b.front.n)
+        tick["long"] += raw["kind"] == "long"
+        clips += a.ranks * raw["ids"].shape[0]
+        step += 1
+        if step % a.every == 0 and a.rank == 0:
+            r = run.tolist(); n, m = a.every, max(1.0, r[12]); dt = time.time() - tick["t"]
+            an, ao = acc_n.tolist(), acc_ok.tolist()
+            acc = {t: round(ao[i] / an[i], 3) for i, t in enumerate(TYPES) if an[i] > 0}
+            mean = sum(ao) / max(1.0, sum(an))
+            mem = torch.cuda.max_memory_allocated() / 2 ** 30 if cuda else 0
+            P(f"step {step} {time.time() - t_start:.0f}s {'warm' if warm else f'level {level:.2f}'} loss {r[11] / m:.4f} right {mean:.3f} | vision {r[0] / n:.2f} shape {r[1] / n:.3f} color {r[2] / n:.3f} "
+              f"char {r[3] / n:.3f} | rows {r[4] / m:.2f} shape {r[5] / m:.3f} color {r[6] / m:.3f} char {r[7] / m:.3f} motion {r[8] / m:.3f} second {r[9] / m:.3f} column {r[10] / m:.3f} | "
+              f"{n / dt:.2f} step/s {tick['rows'] / dt:.0f} rows/s wait {tick['wait'] / dt:.0%} long {tick['long']} mem {mem:.0f}G")
+            if acc: P("   " + " ".join(f"{k} {v:.2f}" for k, v in acc.items()))
+            hist.append(dict(step=step, s=round(time.time() - t_start, 1), level=round(level, 3), loss=round(r[11] / m, 4), vision=round(r[0] / n, 4), rows=round(r[4] / m, 4), right=round(mean, 4),
+                             aux=[round(x / n, 4) for x in r[1:4]] + [round(x / m, 4) for x in r[5:11]], acc=acc, lr=f))
+            run.zero_(); acc_ok.zero_(); acc_n.zero_(); tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
+        if time.time() - last_save > 60 and a.rank == 0:
+            save(); last_save = time.time()
+        if time.time() - last_eval > 150 and not warm and a.rank == 0 and cuda:
+            e = quick_eval(net, tok, dev, a, amp, rng, ["clip", "two_clips", "picture_clip"], "held", "train")
+            d = quick_eval(net, tok, dev, a, amp, rng, ["clip"], "train", "train", dense=True)
+            P("   held-out wordings", e[1], "shuffled", e[2], {k: v[1] for k, v in e[0].items()}, "dense", d[1])
+            hist.append(dict(step=step, s=round(time.time() - t_start, 1), held=e, dense=d)); last_eval = time.time()
+    P(f"training ends at step {step}, {seen} questions, {clips} clips, {time.time() - t_start:.0f}s")
+    if a.rank: os._exit(0)
+    save()
+    for name, kinds, w, cb, dn in (("trained wordings", ["clip", "two_clips", "picture_clip"], "train", "train", False), ("held-out wordings", ["clip", "two_clips", "picture_clip"], "held", "train", False),
+                                   ("held-out pairs", ["clip"], "train", "held", False), ("dense attention", ["clip", "two_clips", "picture_clip"], "train", "train", True)) + \
+            ((("long", ["long"], "train", "train", False),) if cuda else ()):
+        e = quick_eval(net, tok, dev, a, amp, np.random.default_rng(99), kinds, w, cb, dn, 4 if cuda else 1)
+        metrics.setdefault("final", {})[name] = e
+        P(name, e[1], "shuffled", e[2], {k: v[1] for k, v in e[0].items()})
+    save()
+    P("done", a.out)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A small rendered world with exact truth: scenes, questions, pixels and encoded files."""

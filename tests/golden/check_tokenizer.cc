@@ -92,15 +92,17 @@ void CheckJsonFile(const std::string& path, const Tokenizer& tokenizer, Reporter
   if (!file.ok()) return;
   const json& list = file->is_object() && file->contains("cases") ? (*file)["cases"] : *file;
   const std::string stem = std::filesystem::path(path).stem().string();
-  for (size_t i = 0; list.is_array() && i < list.size(); ++i) {
+  const bool vectors = IsList(list, {"text", "ids"});
+  const bool added_tokens = IsList(list, {"id", "content", "special"});
+  for (size_t i = 0; (vectors || added_tokens) && i < list.size(); ++i) {
     const json& item = list[i];
-    if (IsList(list, {"text", "ids"}) && item["text"].is_string() && item["ids"].is_array()) {
+    if (vectors && item["text"].is_string() && item["ids"].is_array()) {
       const std::string name = item.contains("name") && item["name"].is_string()
                                    ? item["name"].get<std::string>()
                                    : absl::StrCat(i);
       CheckJsonVector(absl::StrCat(stem, "/", name), item, tokenizer, reporter);
-    } else if (IsList(list, {"id", "content", "special"}) && item["id"].is_number_integer() &&
-               item["content"].is_string() && item["special"].is_boolean()) {
+    } else if (added_tokens && item["id"].is_number_integer() && item["content"].is_string() &&
+               item["special"].is_boolean()) {
       CheckAddedToken(stem, item, tokenizer, reporter);
     }
   }

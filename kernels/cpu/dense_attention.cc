@@ -46,7 +46,7 @@ struct DenseTask {
         while (first < num_rows && mine.rows[first].hi <= 0) ++first;
       }
       AttendTile<kKind>(mine.rows + first, num_rows - first,
-                        TileOf(p.kv, p.kv.page_ids, block, kv_head), head_dim, log2_scale, masked);
+                        TileOf(p.kv, p.kv.page_ids, block, kv_head), head_dim, log2_scale);
     }
     for (int r = 0; r < num_rows; ++r) WriteRow(mine.rows[r].state, head_dim, mine.outs[r]);
   }

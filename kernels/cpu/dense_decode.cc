@@ -98,7 +98,7 @@ struct DecodeSplit {
       const int visible = std::min(kv_len - block * kKvPageTokens, kKvPageTokens);
       for (int i = 0; i < plan.group; ++i) rows[i].hi = visible;
       AttendTile<kKind>(rows, plan.group, TileOf(p.kv, p.page_tables[seq], block, kv_head),
-                        head_dim, p.scale * kLog2E, visible < kKvPageTokens);
+                        head_dim, p.scale * kLog2E);
     }
   }
 };

@@ -89,7 +89,8 @@ HWY_INLINE FloatVec Exp2(FloatVec x) {
 
 template <TileKind kKind, int kRows, size_t kVecs>
 HWY_INLINE void ScoreColumns(const TileRow* HWY_RESTRICT rows, const void* HWY_RESTRICT k_tile,
-                             size_t head_dim, size_t column, float* HWY_RESTRICT s) {
+                             size_t head_dim, size_t column, float* HWY_RESTRICT s,
+                             size_t s_stride) {
   const FloatTag d;
   const BitsTag du;
   FloatVec acc[kRows][kVecs];
@@ -144,17 +145,17 @@ HWY_INLINE void ScoreColumns(const TileRow* HWY_RESTRICT rows, const void* HWY_R
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 8
     for (size_t v = 0; v < kVecs; ++v) {
-      hn::StoreU(acc[m][v], d, s + m * kKvPageTokens + column + v * kLanes);
+      hn::StoreU(acc[m][v], d, s + m * s_stride + column + v * kLanes);
     }
   }
 }
 
 template <TileKind kKind, int kRows>
 HWY_INLINE void Scores(const TileRow* HWY_RESTRICT rows, const void* HWY_RESTRICT k_tile,
-                       size_t head_dim, float* HWY_RESTRICT s) {
+                       size_t head_dim, float* HWY_RESTRICT s, size_t s_stride = kKvPageTokens) {
   constexpr size_t kVecs = HWY_MIN(kWide, kKvPageTokens / kLanes);
   for (size_t column = 0; column < kKvPageTokens; column += kVecs * kLanes) {
-    ScoreColumns<kKind, kRows, kVecs>(rows, k_tile, head_dim, column, s);
+    ScoreColumns<kKind, kRows, kVecs>(rows, k_tile, head_dim, column, s, s_stride);
   }
 }
 
@@ -224,7 +225,8 @@ HWY_INLINE void SoftmaxRow(const TileRow& row, const KvTile& tile, size_t head_d
 template <TileKind kKind, int kRows, size_t kVecs>
 HWY_INLINE void AccumulateColumns(const TileRow* HWY_RESTRICT rows, const void* HWY_RESTRICT v_tile,
                                   size_t head_dim, size_t column, KeyRange keys,
-                                  const float* HWY_RESTRICT p, const uint32_t* HWY_RESTRICT pairs) {
+                                  const float* HWY_RESTRICT p, const uint32_t* HWY_RESTRICT pairs,
+                                  size_t p_stride) {
   const FloatTag d;
   const BitsTag du;
   FloatVec acc[kRows][kVecs];
@@ -242,7 +244,7 @@ HWY_INLINE void AccumulateColumns(const TileRow* HWY_RESTRICT rows, const void* 
       for (size_t v = 0; v < kVecs; ++v) b[v] = hn::LoadU(d, values + j * head_dim + v * kLanes);
 #pragma GCC unroll 8
       for (int m = 0; m < kRows; ++m) {
-        const FloatVec a = hn::Set(d, p[m * kKvPageTokens + j]);
+        const FloatVec a = hn::Set(d, p[m * p_stride + j]);
 #pragma GCC unroll 8
         for (size_t v = 0; v < kVecs; ++v) acc[m][v] = hn::MulAdd(a, b[v], acc[m][v]);
       }
@@ -272,7 +274,7 @@ HWY_INLINE void AccumulateColumns(const TileRow* HWY_RESTRICT rows, const void* 
           for (size_t v = 0; v < kVecs; ++v) wide[v] = odd ? OddOfPair(b[v]) : EvenOfPair(b[v]);
 #pragma GCC unroll 8
           for (int m = 0; m < kRows; ++m) {
-            const FloatVec a = hn::Set(d, p[m * kKvPageTokens + 2 * j + odd]);
+            const FloatVec a = hn::Set(d, p[m * p_stride + 2 * j + odd]);
 #pragma GCC unroll 8
             for (size_t v = 0; v < kVecs; ++v) acc[m][v] = hn::MulAdd(a, wide[v], acc[m][v]);
           }
@@ -291,16 +293,17 @@ HWY_INLINE void AccumulateColumns(const TileRow* HWY_RESTRICT rows, const void* 
 template <TileKind kKind, int kRows>
 HWY_INLINE void Accumulate(const TileRow* HWY_RESTRICT rows, const void* HWY_RESTRICT v_tile,
                            size_t head_dim, KeyRange keys, const float* HWY_RESTRICT p,
-                           const uint32_t* HWY_RESTRICT pairs) {
+                           const uint32_t* HWY_RESTRICT pairs, size_t p_stride = kKvPageTokens) {
   size_t column = 0;
   for (; column + kWide * kLanes <= head_dim; column += kWide * kLanes) {
-    AccumulateColumns<kKind, kRows, kWide>(rows, v_tile, head_dim, column, keys, p, pairs);
+    AccumulateColumns<kKind, kRows, kWide>(rows, v_tile, head_dim, column, keys, p, pairs,
+                                           p_stride);
   }
   for (; column + 2 * kLanes <= head_dim; column += 2 * kLanes) {
-    AccumulateColumns<kKind, kRows, 2>(rows, v_tile, head_dim, column, keys, p, pairs);
+    AccumulateColumns<kKind, kRows, 2>(rows, v_tile, head_dim, column, keys, p, pairs, p_stride);
   }
   for (; column < head_dim; column += kLanes) {
-    AccumulateColumns<kKind, kRows, 1>(rows, v_tile, head_dim, column, keys, p, pairs);
+    AccumulateColumns<kKind, kRows, 1>(rows, v_tile, head_dim, column, keys, p, pairs, p_stride);
   }
 }
 
@@ -330,35 +333,44 @@ HWY_NOINLINE void AttendGroup(const TileRow* HWY_RESTRICT rows, const KvTile& ti
   Accumulate<kKind, kRows>(rows, tile.v, head_dim, keys, s, pairs);
 }
 
-// Adds the tile's keys to the running softmax of every row. Rows see keys [lo, hi) of it, lo < hi;
-// `masked` may be false only if all rows see all 64 and tile.keep is null.
+// Calls body(std::integral_constant<int, n>, first row) for groups of at most kMaxGroup rows.
+template <class Body>
+HWY_INLINE void ForGroups(int num_rows, const Body& body) {
+  int row = 0;
+  for (; row + kMaxGroup <= num_rows; row += kMaxGroup) {
+    body(std::integral_constant<int, kMaxGroup>(), row);
+  }
+  switch (num_rows - row) {
+    case 1:
+      return body(std::integral_constant<int, 1>(), row);
+    case 2:
+      return body(std::integral_constant<int, 2>(), row);
+    case 3:
+      return body(std::integral_constant<int, 3>(), row);
+    case 4:
+      return body(std::integral_constant<int, 4>(), row);
+    case 5:
+      return body(std::integral_constant<int, 5>(), row);
+    default:
+      return;
+  }
+}
+
+// Adds the tile's keys to the running softmax of every row. Rows see keys [lo, hi) of it, lo < hi.
 template <TileKind kKind>
 HWY_INLINE void AttendTile(const TileRow* HWY_RESTRICT rows, int num_rows, const KvTile& tile,
-                           size_t head_dim, float log2_scale, bool masked) {
-  const auto run = [&](auto group_size, const TileRow* group) HWY_ATTR {
+                           size_t head_dim, float log2_scale) {
+  ForGroups(num_rows, [&](auto group_size, int first) HWY_ATTR {
     constexpr int kRows = decltype(group_size)::value;
+    const TileRow* group = rows + first;
+    bool masked = tile.keep != nullptr;
+    for (int m = 0; m < kRows; ++m) masked |= group[m].lo > 0 || group[m].hi < kKvPageTokens;
     if (masked) {
       AttendGroup<kKind, kRows, true>(group, tile, head_dim, log2_scale);
     } else {
       AttendGroup<kKind, kRows, false>(group, tile, head_dim, log2_scale);
     }
-  };
-  int row = 0;
-  for (; row + 6 <= num_rows; row += 6) run(std::integral_constant<int, 6>(), rows + row);
-  switch (num_rows - row) {
-    case 1:
-      return run(std::integral_constant<int, 1>(), rows + row);
-    case 2:
-      return run(std::integral_constant<int, 2>(), rows + row);
-    case 3:
-      return run(std::integral_constant<int, 3>(), rows + row);
-    case 4:
-      return run(std::integral_constant<int, 4>(), rows + row);
-    case 5:
-      return run(std::integral_constant<int, 5>(), rows + row);
-    default:
-      return;
-  }
+  });
 }
 
 // --- rows: begin and end

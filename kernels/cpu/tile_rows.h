@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/attention/attention_params.h"
+#include "kernels/common/bf16.h"
 
 namespace videonsa {
 
@@ -65,6 +66,19 @@ inline KvTile TileOf(const PagedKv& kv, const int32_t* page_ids, int block, int 
       tile * KvTileElements(kv.head_dim) * static_cast<int64_t>(SizeOf(kv.dtype));
   return KvTile{static_cast<const char*>(kv.k_pages) + offset,
                 static_cast<const char*>(kv.v_pages) + offset};
+}
+
+/// One stored number of a tile, whatever its layout.
+inline float ReadTileK(const PagedKv& kv, const KvTile& tile, int token, int dim) {
+  if (kv.dtype == DType::kF32)
+    return static_cast<const float*>(tile.k)[dim * kKvPageTokens + token];
+  return FromBf16(
+      static_cast<const uint16_t*>(tile.k)[((dim / 2) * kKvPageTokens + token) * 2 + dim % 2]);
+}
+inline float ReadTileV(const PagedKv& kv, const KvTile& tile, int token, int dim) {
+  if (kv.dtype == DType::kF32) return static_cast<const float*>(tile.v)[token * kv.head_dim + dim];
+  return FromBf16(
+      static_cast<const uint16_t*>(tile.v)[((token / 2) * kv.head_dim + dim) * 2 + token % 2]);
 }
 
 /// Hands out pieces of a Scratch, 64-byte aligned. Built twice: once over nothing to count bytes.

@@ -120,8 +120,7 @@ struct VisionTask {
                         reinterpret_cast<const char*>(mine.v_tiles) + offset};
       const int keys = std::min(kKvPageTokens, count - key);
       for (int r = 0; r < num_rows; ++r) mine.rows[r].hi = keys;
-      AttendTile<kKind>(mine.rows, num_rows, tile, head_dim, p.scale * kLog2E,
-                        keys < kKvPageTokens);
+      AttendTile<kKind>(mine.rows, num_rows, tile, head_dim, p.scale * kLog2E);
     }
     for (int r = 0; r < num_rows; ++r) Write(mine.rows[r], first + r, head, mine.row);
   }

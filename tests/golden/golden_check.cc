@@ -22,6 +22,7 @@ const std::vector<Kind>& Kinds() {
       {"chat", &CheckChat},
       {"model", &CheckModel},
       {"mrope", &CheckMrope},
+      {"nsa", &CheckNsa},
       {"tokenizer", &CheckTokenizer},
   };
   return kinds;

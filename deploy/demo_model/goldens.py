@@ -16,7 +16,7 @@ TYPES = ["color", "motion", "count", "when", "read", "choice", "second_turn", "t
 def main(folder, out):
     torch.set_num_threads(1)
     p = Pipeline(folder)
-    items = testset.short_set(out, 20261123, 10, (p.lo, p.hi), 0.4, TYPES)
+    items = testset.short_set(out, 20261123, 10, (p.lo, p.hi), 0.4, TYPES, sizes=[(112, 112), (120, 160), (168, 168), (144, 180)], rates=[8, 10, 12])
     meta, tensors = [], {}
     for k, it in enumerate(items):
         vis = [(v["kind"], p.frames(v, out, it["sampling"])) for v in it["visuals"]]

@@ -12,13 +12,13 @@ RATES = [8, 10, 12, 15, 24, 30]
 SHORT = [t for t in TYPES if t != "needle"]
 
 
-def one(rng, out, k, kind, limits, level):
+def one(rng, out, k, kind, limits, level, sizes=SIZES, rates=RATES):
     """One item of the type: renders its files, returns its record."""
     held = bool(rng.random() < 0.25)
     combos = "held" if rng.random() < 0.2 else "train"
     wording = "held" if held else "train"
-    h, w = SIZES[rng.integers(len(SIZES))]
-    fps, crf = int(RATES[rng.integers(len(RATES))]), int(rng.integers(18, 27))
+    h, w = sizes[rng.integers(len(sizes))]
+    fps, crf = int(rates[rng.integers(len(rates))]), int(rng.integers(18, 27))
     for n in range(1000):
         if n == 30: combos = "train"                       # no color change lies within the held-out pairs
         D = int(rng.choice([4, 5, 6, 8, 10, 12]))
@@ -42,12 +42,12 @@ def one(rng, out, k, kind, limits, level):
     return dict(id=k, type=kind, wording=wording, combos=combos, visuals=vis, turns=[dict(q=q, a=a) for q, a in qs[0]["turns"]], sampling=dict(fps=2.0))
 
 
-def short_set(out, seed, count, limits, level=1.0, types=None):
+def short_set(out, seed, count, limits, level=1.0, types=None, **kw):
     """`count` items, all types of short clips in turn."""
     os.makedirs(out, exist_ok=True)
     rng = np.random.default_rng([seed, 77])
     ts = types or SHORT
-    items = [one(rng, out, k, ts[k % len(ts)], limits, level) for k in range(count)]
+    items = [one(rng, out, k, ts[k % len(ts)], limits, level, **kw) for k in range(count)]
     write(out, dict(seed=seed, level=level, limits=list(limits), items=items))
     return items
 

@@ -420,6 +420,18 @@ TEST(CpuExecutor, FactoryDescribesTheModel) {
   EXPECT_EQ((*executor)->info().vocab_size, 160);
 }
 
+TEST(CpuExecutor, LoadsTheBundledModel) {
+  CpuExecutorOptions options;
+  options.model_dir = VIDEONSA_SOURCE_DIR "/deploy/demo_model/weights";
+  options.threads = 1;
+  ModelDescription description;
+  const auto executor = CreateCpuExecutor(options, &description);
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  EXPECT_EQ((*executor)->info().semantics, AttentionSemantics::kCausalNsa);
+  EXPECT_TRUE((*executor)->info().has_gates);
+  EXPECT_FALSE(description.random_weights);
+}
+
 TEST(CpuExecutor, HeadSizesOfEveryModelRun) {
   for (int head_dim : {16, 64, 80, 128}) {
     for (ComputeType type : Types()) {

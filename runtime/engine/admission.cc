@@ -9,59 +9,60 @@
 
 namespace videonsa {
 
-AdmissionPolicy::AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes)
-    : info_(info), pool_(info.num_pages), index_(&pool_), hidden_(hidden_bytes) {}
-
-KvNeed AdmissionPolicy::NeedOf(const PreparedPrompt& prompt) const {
+KvNeed NeedOf(const PreparedPrompt& prompt, const ExecutorInfo& info) {
   const int64_t prompt_tokens = static_cast<int64_t>(prompt.spec.token_ids.size());
   KvNeed need;
   need.pages = static_cast<int>(
       PagesFor(prompt_tokens + prompt.spec.sampling.max_output_tokens, kPageTokens));
   if (prompt.spec.attention.semantics == AttentionSemantics::kReleasedNsa) {
-    need.hidden_bytes = prompt_tokens * info_.hidden_row_bytes;
+    need.hidden_bytes = prompt_tokens * info.hidden_row_bytes;
   }
   return need;
 }
 
-absl::Status AdmissionPolicy::CheckFits(const PreparedPrompt& prompt) const {
+absl::Status CheckFits(const PreparedPrompt& prompt, const ExecutorInfo& info,
+                       int64_t hidden_bytes) {
   const int64_t prompt_tokens = static_cast<int64_t>(prompt.spec.token_ids.size());
   const int64_t total = prompt_tokens + prompt.spec.sampling.max_output_tokens;
-  if (total > info_.max_context_tokens) {
+  if (total > info.max_context_tokens) {
     return MakeError(
         absl::StatusCode::kInvalidArgument,
         ErrorInfo{.reason = "CONTEXT_TOO_LONG",
                   .metadata = {{"prompt_tokens", absl::StrCat(prompt_tokens)},
                                {"max_output_tokens",
                                 absl::StrCat(prompt.spec.sampling.max_output_tokens)},
-                               {"limit", absl::StrCat(info_.max_context_tokens)}}},
+                               {"limit", absl::StrCat(info.max_context_tokens)}}},
         absl::StrCat("question: ", prompt_tokens, " prompt tokens and ",
                      prompt.spec.sampling.max_output_tokens,
-                     " output tokens exceed the context of ", info_.max_context_tokens, " tokens"));
+                     " output tokens exceed the context of ", info.max_context_tokens, " tokens"));
   }
-  const KvNeed need = NeedOf(prompt);
-  if (need.pages > pool_.capacity()) {
+  const KvNeed need = NeedOf(prompt, info);
+  if (need.pages > info.num_pages) {
     return MakeError(absl::StatusCode::kResourceExhausted,
                      ErrorInfo{.reason = "KV_TOO_SMALL",
                                .metadata = {{"kv_pages", absl::StrCat(need.pages)},
-                                            {"limit", absl::StrCat(pool_.capacity())}}},
+                                            {"limit", absl::StrCat(info.num_pages)}}},
                      absl::StrCat("question: needs ", need.pages, " pages of ", kPageTokens,
-                                  " tokens, this server has ", pool_.capacity()));
+                                  " tokens, this server has ", info.num_pages));
   }
-  if (need.hidden_bytes > hidden_.limit()) {
-    return MakeError(absl::StatusCode::kResourceExhausted,
-                     ErrorInfo{.reason = "KV_TOO_SMALL",
-                               .metadata = {{"hidden_bytes", absl::StrCat(need.hidden_bytes)},
-                                            {"limit", absl::StrCat(hidden_.limit())}}},
-                     absl::StrCat("question: layer-wise prefill of ", prompt_tokens,
-                                  " tokens needs ", need.hidden_bytes,
-                                  " bytes of hidden states, this server has ", hidden_.limit()));
+  if (need.hidden_bytes > hidden_bytes) {
+    return MakeError(
+        absl::StatusCode::kResourceExhausted,
+        ErrorInfo{.reason = "KV_TOO_SMALL",
+                  .metadata = {{"hidden_bytes", absl::StrCat(need.hidden_bytes)},
+                               {"limit", absl::StrCat(hidden_bytes)}}},
+        absl::StrCat("question: layer-wise prefill of ", prompt_tokens, " tokens needs ",
+                     need.hidden_bytes, " bytes of hidden states, this server has ", hidden_bytes));
   }
   return absl::OkStatus();
 }
 
+AdmissionPolicy::AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes)
+    : info_(info), pool_(info.num_pages), index_(&pool_), hidden_(hidden_bytes) {}
+
 bool AdmissionPolicy::TryAdmit(Sequence& sequence) {
   const PreparedPrompt& prompt = *sequence.prompt;
-  const KvNeed need = NeedOf(prompt);
+  const KvNeed need = NeedOf(prompt, info_);
   // At least one prompt row must run, or there is nothing to sample from.
   const int shareable = (sequence.prompt_len() - 1) / kPageTokens;
   std::vector<int32_t> pages = index_.Acquire(prompt.page_keys, shareable);

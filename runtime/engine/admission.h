@@ -13,6 +13,15 @@
 
 namespace videonsa {
 
+/// What `prompt` will hold with every token it may produce.
+KvNeed NeedOf(const PreparedPrompt& prompt, const ExecutorInfo& info);
+
+/// Refuses with numbers what could not run even alone on a worker with `hidden_bytes` for
+/// layer-wise prefills. Errors: INVALID_ARGUMENT (CONTEXT_TOO_LONG), RESOURCE_EXHAUSTED
+/// (KV_TOO_SMALL).
+absl::Status CheckFits(const PreparedPrompt& prompt, const ExecutorInfo& info,
+                       int64_t hidden_bytes);
+
 /// Whether a sequence may start: everything it can ever hold is reserved at once, so nothing runs
 /// out of memory later and nobody is thrown out to make room.
 ///
@@ -22,13 +31,6 @@ class AdmissionPolicy {
  public:
   /// `hidden_bytes` bounds the rows that layer-wise prefills keep between steps.
   AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes);
-
-  /// What `prompt` will hold with every token it may produce.
-  KvNeed NeedOf(const PreparedPrompt& prompt) const;
-
-  /// Refuses with numbers what could not run even alone.
-  /// Errors: INVALID_ARGUMENT (CONTEXT_TOO_LONG), RESOURCE_EXHAUSTED (KV_TOO_SMALL).
-  absl::Status CheckFits(const PreparedPrompt& prompt) const;
 
   /// Reserves the sequence's need, sharing known pages, dropping cached ones if it must; false if
   /// there is not enough now.

@@ -91,7 +91,7 @@ void EngineCore::On(ReadyMessage message) {
   waiting_.Push(message.id, sequence->request.tenant, sequence->request.priority,
                 sequence->request.receive);
   admission_changed_ = true;
-  absl::Status status = admission_.CheckFits(*sequence->prompt);
+  absl::Status status = CheckFits(*sequence->prompt, info_, options_.hidden_bytes);
   if (status.ok()) status = CheckDeadline(*sequence);
   if (!status.ok()) End(*sequence, std::move(status), FinishReason::kStop);
 }

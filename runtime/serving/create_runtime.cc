@@ -1,0 +1,169 @@
+#include <sys/sysinfo.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/error.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/executor/executor_factory.h"
+#include "runtime/serving/runtime.h"
+#include "runtime/serving/runtime_impl.h"
+#include "runtime/text/chat_config.h"
+
+namespace videonsa {
+namespace {
+
+// KV memory when nobody says how much: a quarter of what is free, within these.
+constexpr int64_t kMinKvBytes = int64_t{64} << 20;
+constexpr int64_t kMaxKvBytes = int64_t{1} << 30;
+
+int64_t DefaultKvBytes() {
+  struct sysinfo info = {};
+  if (sysinfo(&info) != 0) return kMinKvBytes;
+  const int64_t free_bytes =
+      static_cast<int64_t>(info.freeram + info.bufferram) * static_cast<int64_t>(info.mem_unit);
+  return std::clamp(free_bytes / 4, kMinKvBytes, kMaxKvBytes);
+}
+
+absl::StatusOr<ComputeType> ParseComputeType(const std::string& name) {
+  if (name == "auto" || name.empty()) return ComputeType::kAuto;
+  if (name == "fp32") return ComputeType::kF32;
+  if (name == "bf16") return ComputeType::kBF16;
+  return InvalidField("compute_type", absl::StrCat("\"", name, "\" is not auto, fp32 or bf16"));
+}
+
+absl::StatusOr<std::optional<AttentionSemantics>> ParseAttentionName(const std::string& name) {
+  if (name.empty()) return std::optional<AttentionSemantics>();
+  for (const AttentionSemantics semantics :
+       {AttentionSemantics::kDense, AttentionSemantics::kCausalNsa,
+        AttentionSemantics::kReleasedNsa, AttentionSemantics::kTriShape,
+        AttentionSemantics::kMInference, AttentionSemantics::kFlexPrefill,
+        AttentionSemantics::kXAttention}) {
+    if (name == SemanticsName(semantics)) return std::optional<AttentionSemantics>(semantics);
+  }
+  return InvalidField("attention", absl::StrCat("\"", name, "\" is not a known attention"));
+}
+
+absl::Status CheckOptions(const RuntimeOptions& options) {
+  if (options.max_running < 1) return InvalidField("max_running", "is below 1");
+  if (options.max_waiting < 1) return InvalidField("max_waiting", "is below 1");
+  if (options.prefill_chunk_tokens < kPageTokens) {
+    return InvalidField(
+        "prefill_chunk_tokens",
+        absl::StrCat(options.prefill_chunk_tokens, " is below a page of ", kPageTokens, " tokens"));
+  }
+  if (options.max_output_tokens < 1) return InvalidField("max_output_tokens", "is below 1");
+  if (options.default_max_output_tokens < 1) {
+    return InvalidField("default_max_output_tokens", "is below 1");
+  }
+  if (options.cpu_threads < 0) return InvalidField("cpu_threads", "is below 0");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(const RuntimeOptions& options,
+                                                       ModelDescription& description) {
+  CpuExecutorOptions executor;
+  executor.model_dir = options.model_dir;
+  executor.dummy_weights = options.dummy_weights;
+  VNSA_ASSIGN_OR_RETURN(executor.attention, ParseAttentionName(options.attention));
+  VNSA_ASSIGN_OR_RETURN(executor.compute_type, ParseComputeType(options.compute_type));
+  executor.threads = options.cpu_threads;
+  executor.kv_bytes = options.kv_bytes > 0 ? options.kv_bytes : DefaultKvBytes();
+  executor.max_context_tokens = options.max_context_tokens;
+  executor.max_rows = options.prefill_chunk_tokens;
+  return CreateCpuExecutor(executor, &description);
+}
+
+GenerationDefaults DefaultsOf(const RuntimeOptions& options, const ModelDescription& model) {
+  GenerationDefaults defaults;
+  defaults.do_sample = model.do_sample;
+  defaults.temperature = model.temperature;
+  defaults.top_p = model.top_p;
+  defaults.top_k = model.top_k;
+  defaults.repetition_penalty = model.repetition_penalty;
+  defaults.max_output_tokens = options.default_max_output_tokens;
+  defaults.output_tokens_limit = options.max_output_tokens;
+  return defaults;
+}
+
+ModelFacts FactsOf(const RuntimeOptions& options, const ModelDescription& model,
+                   const ExecutorInfo& info) {
+  ModelFacts facts;
+  facts.name = model.name;
+  facts.weights_digest = model.random_weights ? "dummy" : HexOf(model.digest);
+  facts.compute_type = model.compute_type == "f32" ? "fp32" : model.compute_type;
+  facts.semantics = info.semantics;
+  facts.layers = info.num_layers;
+  facts.q_heads = info.num_q_heads;
+  facts.kv_heads = info.num_kv_heads;
+  facts.vocab_size = info.vocab_size;
+  facts.block_tokens = kPageTokens;
+  facts.selected_blocks = info.selected_blocks;
+  facts.window_tokens = info.window_tokens;
+  facts.max_context_tokens = info.max_context_tokens;
+  facts.preprocess_mode = options.preprocess_mode;
+  facts.default_fps = options.default_fps;
+  facts.max_frames = options.max_frames;
+  facts.max_output_tokens = options.max_output_tokens;
+  facts.random_weights = model.random_weights;
+  return facts;
+}
+
+MediaOptions MediaOptionsOf(const RuntimeOptions& options, const ModelDescription& model) {
+  MediaOptions media;
+  media.decoder_binary = options.decoder_binary;
+  media.decoder_processes = options.decoder_processes;
+  media.default_fps = options.default_fps;
+  media.max_frames = options.max_frames;
+  media.mode = options.preprocess_mode;
+  if (options.preprocess_mode == PreprocessMode::kQwenVlUtils) {
+    // The evaluation wrapper overrides the checkpoint's limits; upstream does not.
+    media.image_min_pixels = model.min_pixels;
+    media.image_max_pixels = model.max_pixels;
+  }
+  return media;
+}
+
+EngineOptions EngineOptionsOf(const RuntimeOptions& options, const ExecutorInfo& info) {
+  EngineOptions engine;
+  engine.max_running = options.max_running;
+  engine.max_waiting = options.max_waiting;
+  engine.step.prefill_tokens = options.prefill_chunk_tokens;
+  // Two layer-wise prefills of the longest prompt side by side.
+  engine.hidden_bytes = 2 * info.max_context_tokens * info.hidden_row_bytes;
+  return engine;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& options,
+                                                       const Clock& clock,
+                                                       MetricsRegistry& metrics) {
+  VNSA_RETURN_IF_ERROR(CheckOptions(options));
+  RuntimeParts parts;
+  ModelDescription model;
+  VNSA_ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Load(options.model_dir));
+  VNSA_ASSIGN_OR_RETURN(ChatConfig chat, ReadChatConfig(options.model_dir, *parts.tokenizer));
+  VNSA_ASSIGN_OR_RETURN(parts.executor, LoadExecutor(options, model));
+  VNSA_ASSIGN_OR_RETURN(parts.media, MediaLoader::Create(MediaOptionsOf(options, model)));
+  const ExecutorInfo& info = parts.executor->info();
+  parts.facts = FactsOf(options, model, info);
+  parts.prompt.info = info;
+  parts.prompt.chat = chat.tokens;
+  parts.prompt.generation = DefaultsOf(options, model);
+  parts.prompt.model_salt =
+      absl::StrCat(parts.facts.weights_digest, "|", parts.facts.name, "|", model.compute_type);
+  parts.engine = EngineOptionsOf(options, info);
+  parts.metrics = &metrics;
+  parts.media_threads = options.decoder_processes;
+  parts.cpu_threads = options.cpu_threads > 0
+                          ? options.cpu_threads
+                          : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return std::unique_ptr<Runtime>(std::make_unique<RuntimeImpl>(std::move(parts), clock));
+}
+
+}  // namespace videonsa

@@ -1,0 +1,240 @@
+#include "runtime/serving/runtime_impl.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/error.h"
+#include "runtime/base/status_macros.h"
+
+namespace videonsa {
+namespace {
+
+// Answers that may be open at once, in units of the engine's door: those that have ended there but
+// whose sinks have not heard it yet are bounded as well.
+constexpr int kDeliveryFactor = 2;
+
+int MaxOpen(const EngineOptions& options) {
+  return kDeliveryFactor * (options.max_running + options.max_waiting);
+}
+
+absl::Status CheckRequest(const GenerateRequest& request) {
+  if (request.tenant.empty()) return InvalidField("tenant", "is empty");
+  if (request.turns.empty()) return InvalidField("question.turns", "is empty");
+  if (request.turns.back().role != Role::kUser) {
+    return InvalidField("question.turns", "the last turn must be the user's");
+  }
+  return absl::OkStatus();
+}
+
+uint64_t RandomSeed() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return random();
+}
+
+}  // namespace
+
+RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
+    : parts_(std::move(parts)),
+      clock_(clock),
+      builder_(*parts_.tokenizer, parts_.prompt),
+      visuals_(parts_.media.get(), clock, parts_.facts.preprocess_mode, parts_.patch_cache_bytes),
+      delivery_(1, MaxOpen(parts_.engine)),
+      engine_(parts_.engine, std::move(parts_.executor), clock),
+      media_queue_(MaxOpen(parts_.engine)),
+      text_queue_(MaxOpen(parts_.engine)) {
+  for (int i = 0; i < std::max(parts_.media_threads, 1); ++i) {
+    threads_.emplace_back([this] { WorkLoop(media_queue_); });
+  }
+  threads_.emplace_back([this] { WorkLoop(text_queue_); });
+}
+
+RuntimeImpl::~RuntimeImpl() {
+  Drain(absl::ZeroDuration());
+  media_queue_.Close();
+  text_queue_.Close();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+absl::StatusOr<RequestId> RuntimeImpl::Submit(GenerateRequest request,
+                                              std::shared_ptr<ResponseSink> sink) {
+  VNSA_RETURN_IF_ERROR(CheckRequest(request));
+  VNSA_ASSIGN_OR_RETURN(StopMatcher stops, StopMatcher::Create(request.generation.stop));
+  if (!delivery_.TryOpen()) {
+    return MakeError(absl::StatusCode::kUnavailable,
+                     ErrorInfo{.reason = "QUEUE_FULL", .retry_after = absl::Seconds(1)},
+                     absl::StrCat("the queue is full: ", MaxOpen(parts_.engine),
+                                  " answers are being delivered"));
+  }
+  Job job;
+  job.receive = clock_.Monotonic();
+  job.receive_time = clock_.Now();
+  job.writer = std::make_shared<AnswerWriter>(std::move(sink), *parts_.tokenizer, std::move(stops),
+                                              &delivery_, static_cast<AnswerControl*>(this));
+  Request engine_request;
+  engine_request.tenant = request.tenant;
+  engine_request.priority = request.priority;
+  engine_request.receive = job.receive;
+  engine_request.deadline = request.deadline;
+  engine_request.stream = job.writer;
+  absl::StatusOr<RequestId> id = engine_.Submit(std::move(engine_request));
+  if (!id.ok()) {
+    delivery_.Close();
+    return id.status();
+  }
+  job.id = *id;
+  job.cancelled = engine_.CancelFlag(job.id);
+  if (job.cancelled == nullptr) return job.id;  // it has ended already, its sink hears why
+  JobQueue& queue = CountVisuals(request) > 0 ? media_queue_ : text_queue_;
+  job.request = std::move(request);
+  VNSA_CHECK(queue.TryPush(std::move(job)) || queue.closed()) << "I12: media queue overflow";
+  return *id;
+}
+
+void RuntimeImpl::Cancel(RequestId id) { engine_.Cancel(id); }
+
+void RuntimeImpl::Stop(RequestId id) { engine_.Stop(id); }
+
+void RuntimeImpl::WorkLoop(JobQueue& queue) {
+  while (std::optional<Job> job = queue.Pop()) {
+    if (job->cancelled->load(std::memory_order_acquire)) continue;  // ended while it waited
+    absl::StatusOr<std::unique_ptr<PreparedPrompt>> prompt = Prepare(*job);
+    if (prompt.ok()) {
+      engine_.Ready(job->id, *std::move(prompt));
+    } else {
+      engine_.Fail(job->id, prompt.status());
+    }
+  }
+}
+
+absl::StatusOr<std::unique_ptr<PreparedPrompt>> RuntimeImpl::Prepare(const Job& job) {
+  const absl::Duration start = clock_.Monotonic();
+  VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, LoadVisuals(job));
+  const absl::Duration loaded = clock_.Monotonic();
+  VNSA_ASSIGN_OR_RETURN(std::unique_ptr<PreparedPrompt> prompt,
+                        builder_.Build(job.request, std::move(visuals), RandomSeed()));
+  Timing& timing = prompt->result.timing;
+  timing.receive_time = job.receive_time;
+  timing.queue = start - job.receive;
+  timing.tokenize = clock_.Monotonic() - loaded;
+  // Opening, probing and waiting for a decoder process or for another request's load.
+  timing.fetch = std::max(loaded - start - timing.decode - timing.preprocess, absl::ZeroDuration());
+  return prompt;
+}
+
+absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::LoadVisuals(const Job& job) {
+  LoadControl control;
+  control.cancelled = job.cancelled;
+  control.deadline = job.request.deadline;
+  control.progress = [&job](const char* stage, int64_t done, int64_t total) {
+    job.writer->Progress(stage, done, total);
+  };
+  std::vector<PromptVisual> visuals;
+  for (const Turn& turn : job.request.turns) {
+    for (const Part& part : turn.parts) {
+      absl::StatusOr<VisualStore::Loaded> loaded = absl::UnknownError("text");
+      if (const auto* video = std::get_if<VideoPart>(&part)) {
+        loaded = visuals_.Load(*video, control);
+      } else if (const auto* image = std::get_if<ImagePart>(&part)) {
+        loaded = visuals_.Load(*image, control);
+      } else {
+        continue;
+      }
+      VNSA_RETURN_IF_ERROR(loaded.status());
+      visuals.push_back({std::move(loaded->visual), loaded->key});
+    }
+  }
+  return visuals;
+}
+
+absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanVisuals(const GenerateRequest& request) {
+  std::vector<PromptVisual> visuals;
+  for (const Turn& turn : request.turns) {
+    for (const Part& part : turn.parts) {
+      absl::StatusOr<LoadedVisual> planned = absl::UnknownError("text");
+      if (const auto* video = std::get_if<VideoPart>(&part)) {
+        planned = parts_.media->PlanVideo(video->source, video->sampling);
+      } else if (const auto* image = std::get_if<ImagePart>(&part)) {
+        planned = parts_.media->PlanImage(*image);
+      } else {
+        continue;
+      }
+      VNSA_RETURN_IF_ERROR(planned.status());
+      visuals.push_back({*std::move(planned), {}});
+    }
+  }
+  return visuals;
+}
+
+absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& request) {
+  VNSA_RETURN_IF_ERROR(CheckRequest(request));
+  VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, PlanVisuals(request));
+  double patches = 0;
+  for (const PromptVisual& visual : visuals) {
+    patches += static_cast<double>(visual.visual.grid.num_patches());
+  }
+  EstimateResult estimate;
+  for (const PromptVisual& visual : visuals) {
+    estimate.visuals.push_back(visual.visual.report);
+    estimate.visuals.back().tokens = visual.visual.grid.num_tokens();
+    estimate.frames += static_cast<int64_t>(visual.visual.report.frame_times.size());
+    estimate.prompt.vision += visual.visual.grid.num_tokens();
+  }
+  absl::StatusOr<std::unique_ptr<PreparedPrompt>> built =
+      builder_.Build(request, std::move(visuals), 0);
+  if (!built.ok()) {
+    const auto info = GetErrorInfo(built.status());
+    if (!info || info->reason != "CONTEXT_TOO_LONG") return built.status();
+    estimate.admissible = false;
+    estimate.why = built.status();
+    return estimate;
+  }
+  const PreparedPrompt& prompt = **built;
+  const KvNeed need = NeedOf(prompt, builder_.info());
+  estimate.prompt = prompt.prompt_tokens;
+  estimate.visuals = prompt.result.visuals;
+  estimate.kv_pages = need.pages;
+  estimate.kv_bytes = need.pages * builder_.info().page_bytes + need.hidden_bytes;
+  estimate.budget_fraction = prompt.forecast.budget_fraction();
+  estimate.why = CheckFits(prompt, builder_.info(), parts_.engine.hidden_bytes);
+  estimate.admissible = estimate.why.ok();
+  if (const EngineSnapshot snapshot = engine_.Snapshot(); snapshot.cost) {
+    const double tokens = static_cast<double>(prompt.spec.token_ids.size());
+    const double first =
+        snapshot.cost->VisionSeconds(patches) +
+        snapshot.cost->PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()));
+    estimate.time_to_first_token = absl::Seconds(first);
+    estimate.total = absl::Seconds(first + prompt.spec.sampling.max_output_tokens *
+                                               snapshot.cost->DecodeSeconds(1, tokens));
+  }
+  return estimate;
+}
+
+absl::StatusOr<MediaFacts> RuntimeImpl::Probe(const MediaSource& source) {
+  return parts_.media->Probe(source);
+}
+
+RuntimeStats RuntimeImpl::Stats() const {
+  const EngineSnapshot snapshot = engine_.Snapshot();
+  RuntimeStats stats;
+  stats.running = snapshot.running;
+  stats.waiting = snapshot.waiting + snapshot.waiting_media;
+  stats.kv_pages_used = snapshot.pages_used;
+  stats.kv_pages_total = snapshot.pages_total;
+  stats.kv_page_bytes = builder_.info().page_bytes;
+  stats.decoder_processes = parts_.media->num_decoders();
+  stats.cpu_threads = parts_.cpu_threads;
+  stats.failure = snapshot.failure;
+  return stats;
+}
+
+int RuntimeImpl::Drain(absl::Duration timeout) {
+  const int ended_early = engine_.Drain(timeout);
+  delivery_.AwaitEmpty();
+  return ended_early;
+}
+
+}  // namespace videonsa

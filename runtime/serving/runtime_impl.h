@@ -1,0 +1,87 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "runtime/base/bounded_queue.h"
+#include "runtime/base/clock.h"
+#include "runtime/engine/engine.h"
+#include "runtime/media/media_loader.h"
+#include "runtime/serving/answer_writer.h"
+#include "runtime/serving/prompt_builder.h"
+#include "runtime/serving/runtime.h"
+#include "runtime/serving/visual_store.h"
+#include "runtime/text/tokenizer.h"
+
+namespace videonsa {
+
+/// The runtime's parts and settings; CreateRuntime fills it with real ones, tests with fakes.
+struct RuntimeParts {
+  std::unique_ptr<Executor> executor;
+  std::unique_ptr<MediaLoader> media;
+  std::unique_ptr<Tokenizer> tokenizer;
+  ModelFacts facts;
+  PromptBuilder::Setup prompt;
+  EngineOptions engine;
+  MetricsRegistry* metrics = nullptr;  ///< may be null; outlives the runtime
+  int media_threads = 2;
+  int cpu_threads = 1;
+  int64_t patch_cache_bytes = int64_t{64} << 20;
+};
+
+/// Wires media, text, engine and delivery into one Runtime.
+///
+/// Threads of its own: media-i load and lay out questions with visuals, one text thread lays out
+/// the others, delivery threads call sinks; the engine has its two.
+class RuntimeImpl : public Runtime, private AnswerControl {
+ public:
+  /// `clock` outlives it.
+  RuntimeImpl(RuntimeParts parts, const Clock& clock);
+  /// Ends what is open, then joins in the direction of the data: media, engine, delivery.
+  ~RuntimeImpl() override;
+
+  absl::StatusOr<RequestId> Submit(GenerateRequest request,
+                                   std::shared_ptr<ResponseSink> sink) override;
+  void Cancel(RequestId id) override;
+  absl::StatusOr<EstimateResult> Estimate(const GenerateRequest& request) override;
+  absl::StatusOr<MediaFacts> Probe(const MediaSource& source) override;
+  const ModelFacts& model() const override { return parts_.facts; }
+  RuntimeStats Stats() const override;
+  int Drain(absl::Duration timeout) override;
+
+  /// What the engine says of itself, for tests and status.
+  EngineSnapshot engine_snapshot() const { return engine_.Snapshot(); }
+  const VisualStore& visuals() const { return visuals_; }
+
+ private:
+  struct Job {
+    RequestId id;
+    GenerateRequest request;
+    std::shared_ptr<AnswerWriter> writer;
+    std::shared_ptr<const std::atomic<bool>> cancelled;
+    absl::Duration receive;
+    absl::Time receive_time;
+  };
+  using JobQueue = BoundedQueue<Job>;
+
+  void Stop(RequestId id) override;
+  void WorkLoop(JobQueue& queue);
+  absl::StatusOr<std::unique_ptr<PreparedPrompt>> Prepare(const Job& job);
+  absl::StatusOr<std::vector<PromptVisual>> LoadVisuals(const Job& job);
+  absl::StatusOr<std::vector<PromptVisual>> PlanVisuals(const GenerateRequest& request);
+
+  RuntimeParts parts_;
+  const Clock& clock_;
+  const PromptBuilder builder_;
+  VisualStore visuals_;
+  DeliveryStage delivery_;
+  Engine engine_;
+  JobQueue media_queue_;
+  JobQueue text_queue_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace videonsa

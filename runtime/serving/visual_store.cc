@@ -1,0 +1,184 @@
+#include "runtime/serving/visual_store.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/base/casts.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "runtime/base/check.h"
+#include "runtime/base/error.h"
+#include "runtime/base/status_macros.h"
+
+namespace videonsa {
+namespace {
+
+// How often a waiter looks at its own cancel flag and deadline.
+constexpr absl::Duration kPoll = absl::Milliseconds(10);
+
+template <typename T>
+std::string Text(const std::optional<T>& value) {
+  return value ? absl::StrCat(*value) : "-";
+}
+std::string Text(const std::optional<absl::Duration>& value) {
+  return value ? absl::StrCat(absl::ToInt64Nanoseconds(*value)) : "-";
+}
+
+// A double bit by bit: its short decimal form would make near values equal.
+std::string Text(const std::optional<double>& value) {
+  return value ? absl::StrCat(absl::Hex(absl::bit_cast<uint64_t>(*value))) : "-";
+}
+
+Sha256Digest KeyOf(const MediaSource& source, absl::string_view settings) {
+  Sha256Digest content = source.sha256;
+  if (content == Sha256Digest{}) {
+    if (source.bytes == nullptr) return {};
+    content = Sha256Of(*source.bytes);
+  }
+  Sha256 hash;
+  hash.Update(absl::string_view(reinterpret_cast<const char*>(content.data()), content.size()));
+  hash.Update(settings);
+  return hash.Finish();
+}
+
+int64_t BytesOf(const LoadedVisual& visual) {
+  return visual.patches == nullptr
+             ? 0
+             : static_cast<int64_t>(visual.patches->rows.size() * sizeof(float));
+}
+
+bool GivenUp(const absl::Status& status) {
+  return status.code() == absl::StatusCode::kCancelled ||
+         status.code() == absl::StatusCode::kDeadlineExceeded;
+}
+
+}  // namespace
+
+Sha256Digest VisualKey(const VideoPart& part, PreprocessMode default_mode) {
+  const VideoSampling& s = part.sampling;
+  return KeyOf(
+      part.source,
+      absl::StrCat("video|", Text(s.fps), "|", Text(s.num_frames), "|", Text(s.max_frames), "|",
+                   Text(s.min_pixels), "|", Text(s.max_pixels), "|", Text(s.range_begin), "|",
+                   Text(s.range_end), "|", static_cast<int>(s.mode.value_or(default_mode))));
+}
+
+Sha256Digest VisualKey(const ImagePart& part, PreprocessMode default_mode) {
+  return KeyOf(part.source,
+               absl::StrCat("image|", Text(part.min_pixels), "|", Text(part.max_pixels), "|",
+                            static_cast<int>(part.mode.value_or(default_mode))));
+}
+
+VisualStore::VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode default_mode,
+                         int64_t cache_bytes)
+    : loader_(loader), clock_(clock), default_mode_(default_mode), cache_bytes_(cache_bytes) {}
+
+absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const VideoPart& part,
+                                                      const LoadControl& control) {
+  return LoadOnce(part, control,
+                  [&] { return loader_->LoadVideo(part.source, part.sampling, control); });
+}
+
+absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const ImagePart& part,
+                                                      const LoadControl& control) {
+  return LoadOnce(part, control, [&] { return loader_->LoadImage(part, control); });
+}
+
+template <typename Part, typename LoadPart>
+absl::StatusOr<VisualStore::Loaded> VisualStore::LoadOnce(const Part& part,
+                                                          const LoadControl& control,
+                                                          LoadPart load) {
+  Loaded loaded;
+  loaded.key = VisualKey(part, default_mode_);
+  if (loaded.key == Sha256Digest{}) {
+    VNSA_ASSIGN_OR_RETURN(loaded.visual, load());
+    return loaded;
+  }
+  std::shared_ptr<Flight> lead;
+  absl::StatusOr<LoadedVisual> visual = Share(loaded.key, control, &lead);
+  if (lead != nullptr) {
+    visual = load();
+    Land(loaded.key, *lead, visual);
+  }
+  VNSA_ASSIGN_OR_RETURN(loaded.visual, std::move(visual));
+  return loaded;
+}
+
+// Gives a cached visual or waits for somebody else's load; or sets `lead`: the caller must load.
+absl::StatusOr<LoadedVisual> VisualStore::Share(const Sha256Digest& key, const LoadControl& control,
+                                                std::shared_ptr<Flight>* lead) {
+  absl::MutexLock lock(&mutex_);
+  while (true) {
+    if (const auto it = cache_.find(key); it != cache_.end()) {
+      lru_.splice(lru_.end(), lru_, it->second.lru);
+      ++shared_;
+      LoadedVisual visual = it->second.visual;
+      visual.decode_time = visual.preprocess_time = absl::ZeroDuration();
+      return visual;
+    }
+    const auto it = flights_.find(key);
+    if (it == flights_.end()) {
+      *lead = std::make_shared<Flight>();
+      flights_.emplace(key, *lead);
+      return absl::UnknownError("leads");
+    }
+    const std::shared_ptr<Flight> flight = it->second;
+    VNSA_RETURN_IF_ERROR(Await(*flight, control));
+    if (!flight->result.ok() && GivenUp(flight->result.status())) continue;
+    ++shared_;
+    return flight->result;
+  }
+}
+
+absl::Status VisualStore::Await(const Flight& flight, const LoadControl& control) {
+  while (!flight.done) {
+    mutex_.AwaitWithTimeout(absl::Condition(&flight.done), kPoll);
+    if (control.cancelled != nullptr && control.cancelled->load(std::memory_order_acquire)) {
+      return MakeError(absl::StatusCode::kCancelled, "CANCELLED", "cancelled while loading");
+    }
+    if (clock_.Monotonic() >= control.deadline) {
+      return MakeError(absl::StatusCode::kDeadlineExceeded, "DEADLINE_EXPIRED",
+                       "the deadline passed while loading");
+    }
+  }
+  return absl::OkStatus();
+}
+
+void VisualStore::Land(const Sha256Digest& key, Flight& flight,
+                       const absl::StatusOr<LoadedVisual>& result) {
+  absl::MutexLock lock(&mutex_);
+  flight.result = result;
+  flight.done = true;
+  flights_.erase(key);
+  if (result.ok()) Remember(key, *result);
+}
+
+void VisualStore::Remember(const Sha256Digest& key, const LoadedVisual& visual) {
+  const int64_t bytes = BytesOf(visual);
+  if (bytes > cache_bytes_ || cache_.contains(key)) return;
+  while (bytes_ + bytes > cache_bytes_) {
+    const auto oldest = cache_.find(lru_.front());
+    VNSA_CHECK(oldest != cache_.end());
+    bytes_ -= oldest->second.bytes;
+    lru_.pop_front();
+    cache_.erase(oldest);
+  }
+  Entry entry;
+  entry.visual = visual;
+  entry.bytes = bytes;
+  entry.lru = lru_.insert(lru_.end(), key);
+  cache_.emplace(key, std::move(entry));
+  bytes_ += bytes;
+}
+
+int64_t VisualStore::cached_bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return bytes_;
+}
+
+int64_t VisualStore::num_shared() const {
+  absl::MutexLock lock(&mutex_);
+  return shared_;
+}
+
+}  // namespace videonsa

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "runtime/api/generate_request.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/hash.h"
+#include "runtime/media/media_loader.h"
+
+namespace videonsa {
+
+/// Content identity of a clip or picture as it would be preprocessed: bytes, sampling and mode.
+/// All zero if the bytes are not known by digest.
+Sha256Digest VisualKey(const VideoPart& part, PreprocessMode default_mode);
+Sha256Digest VisualKey(const ImagePart& part, PreprocessMode default_mode);
+
+/// Loads visuals, each once: equal ones in flight share one load, and recent ones are kept within a
+/// budget of bytes.
+///
+/// Threads: all methods may be called from any thread; Load waits.
+class VisualStore {
+ public:
+  /// `loader` and `clock` outlive it. `cache_bytes` bounds the patches kept beyond their requests.
+  VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode default_mode,
+              int64_t cache_bytes);
+
+  struct Loaded {
+    LoadedVisual visual;
+    Sha256Digest key{};
+  };
+  /// Errors: as MediaLoader; a load that another request started and gave up is started again.
+  absl::StatusOr<Loaded> Load(const VideoPart& part, const LoadControl& control);
+  absl::StatusOr<Loaded> Load(const ImagePart& part, const LoadControl& control);
+
+  int64_t cached_bytes() const;
+  /// Loads that were answered from the cache or from another request's load.
+  int64_t num_shared() const;
+
+ private:
+  // One load under way; guarded by mutex_.
+  struct Flight {
+    bool done = false;
+    absl::StatusOr<LoadedVisual> result = absl::UnknownError("not loaded");
+  };
+  struct Entry {
+    LoadedVisual visual;
+    int64_t bytes = 0;
+    std::list<Sha256Digest>::iterator lru;
+  };
+  template <typename Part, typename LoadPart>
+  absl::StatusOr<Loaded> LoadOnce(const Part& part, const LoadControl& control, LoadPart load);
+  absl::StatusOr<LoadedVisual> Share(const Sha256Digest& key, const LoadControl& control,
+                                     std::shared_ptr<Flight>* lead);
+  absl::Status Await(const Flight& flight, const LoadControl& control)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Land(const Sha256Digest& key, Flight& flight, const absl::StatusOr<LoadedVisual>& result);
+  void Remember(const Sha256Digest& key, const LoadedVisual& visual)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  MediaLoader* const loader_;
+  const Clock& clock_;
+  const PreprocessMode default_mode_;
+  const int64_t cache_bytes_;
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_map<Sha256Digest, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Sha256Digest, Entry> cache_ ABSL_GUARDED_BY(mutex_);
+  std::list<Sha256Digest> lru_ ABSL_GUARDED_BY(mutex_);  // least recently used first
+  int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t shared_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace videonsa

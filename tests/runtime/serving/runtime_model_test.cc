@@ -1,0 +1,167 @@
+// The runtime over the real CPU executor and a model of two layers with random weights.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/executor/executor_factory.h"
+#include "runtime/serving/runtime.h"
+#include "runtime/serving/runtime_impl.h"
+#include "runtime/telemetry/metrics.h"
+#include "runtime/text/chat_config.h"
+#include "tests/runtime/serving/serving_fixtures.h"
+#include "tests/support/model/model_folder.h"
+#include "tests/support/recording_sink.h"
+
+namespace videonsa {
+namespace {
+
+// A tiny model that speaks the vocabulary of tests/data/text/small.
+void WriteFolder(const std::string& semantics, const test::TemporaryFolder& folder) {
+  test::TinyModel model;
+  model.vocab = 1024;
+  model.semantics = semantics;
+  test::WriteModelFolder(model, folder);
+  const std::string small = std::string(VIDEONSA_TEST_DATA) + "/text/small/";
+  nlohmann::json config = nlohmann::json::parse(test::ReadFile(folder / "config.json"));
+  const nlohmann::json ids = nlohmann::json::parse(test::ReadFile(small + "config.json"));
+  for (const char* key : {"eos_token_id", "vision_start_token_id", "vision_end_token_id",
+                          "image_token_id", "video_token_id"}) {
+    config[key] = ids[key];
+  }
+  test::WriteFile(folder / "config.json", config.dump());
+  test::WriteFile(folder / "generation_config.json",
+                  test::ReadFile(small + "generation_config.json"));
+  test::WriteFile(folder / "tokenizer.json", test::ReadFile(small + "tokenizer.json"));
+}
+
+RuntimeOptions Options(const test::TemporaryFolder& folder) {
+  RuntimeOptions options;
+  options.model_dir = folder.path();
+  options.compute_type = "fp32";
+  options.cpu_threads = 2;
+  options.kv_bytes = 16 << 20;
+  options.decoder_binary = std::string(VIDEONSA_BIN_DIR) + "/videonsa-decoder";
+  options.decoder_processes = 1;
+  options.prefill_chunk_tokens = 128;
+  return options;
+}
+
+TEST(CreateRuntime, AnswersAQuestionWithRealParts) {
+  test::TemporaryFolder folder;
+  WriteFolder("dense", folder);
+  MetricsRegistry metrics;
+  auto runtime = CreateRuntime(Options(folder), Clock::Real(), metrics);
+  ASSERT_TRUE(runtime.ok()) << runtime.status();
+  GenerateRequest request = Question("What is it?");
+  request.generation.max_output_tokens = 12;
+  request.generation.ignore_eos = true;
+  request.generation.want_logprobs = true;
+  auto sink = std::make_shared<RecordingSink>();
+  ASSERT_TRUE((*runtime)->Submit(std::move(request), sink).ok());
+  sink->Await();
+  ASSERT_TRUE(sink->status().ok()) << sink->status();
+  EXPECT_EQ(sink->token_count(), 12);
+  EXPECT_EQ(sink->logprobs().size(), 12u);
+  const GenerateResult result = sink->result();
+  EXPECT_EQ(result.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(result.usage.output_tokens, 12);
+  EXPECT_EQ(result.account.total().dense, result.account.dense_pairs);
+  EXPECT_EQ((*runtime)->Drain(absl::Seconds(10)), 0);
+}
+
+TEST(CreateRuntime, RefusesAFolderThatIsNoModel) {
+  test::TemporaryFolder folder;
+  MetricsRegistry metrics;
+  const auto runtime = CreateRuntime(Options(folder), Clock::Real(), metrics);
+  EXPECT_EQ(runtime.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReasonOf(runtime.status()), "MODEL_INVALID");
+}
+
+// The real executor with visuals from the fake loader.
+std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folder, int plan_depth) {
+  RuntimeParts parts;
+  CpuExecutorOptions executor;
+  executor.model_dir = folder.path();
+  executor.compute_type = ComputeType::kF32;
+  executor.threads = 2;
+  executor.kv_bytes = 16 << 20;
+  executor.max_rows = 128;
+  auto created = CreateCpuExecutor(executor);
+  VNSA_CHECK(created.ok()) << created.status();
+  parts.executor = *std::move(created);
+  parts.tokenizer = *Tokenizer::Load(folder.path());
+  parts.prompt.info = parts.executor->info();
+  parts.prompt.chat = ReadChatConfig(folder.path(), *parts.tokenizer)->tokens;
+  parts.media = std::make_unique<FakeMediaLoader>();
+  parts.engine.step.prefill_tokens = 128;
+  parts.engine.step.seconds = 0.005;
+  parts.engine.plan_depth = plan_depth;
+  return std::make_unique<RuntimeImpl>(std::move(parts), Clock::Real());
+}
+
+GenerateRequest Mixed(int i) {
+  GenerateRequest request =
+      Question(absl::StrCat("question ", i % 7, std::string(20 * (i % 5), 'x')),
+               i % 3 == 0 ? "" : absl::StrCat("clip ", i % 4), 4 + 2 * (i % 5));
+  request.generation.max_output_tokens = 5 + i % 20;
+  request.generation.temperature = i % 2 == 0 ? 0.0f : 0.8f;
+  request.generation.seed = static_cast<uint64_t>(i);
+  request.priority = static_cast<Priority>(i % 3);
+  return request;
+}
+
+class ConcurrencyTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ConcurrencyTest, ThirtyTwoAtOnceAnswerAsAlone) {
+  test::TemporaryFolder folder;
+  WriteFolder(GetParam(), folder);
+  std::vector<std::string> alone(32);
+  std::vector<FinishReason> reasons(32);
+  {
+    std::unique_ptr<RuntimeImpl> runtime = FakeMediaRuntime(folder, 1);
+    for (int i = 0; i < 32; ++i) {
+      auto sink = std::make_shared<RecordingSink>();
+      ASSERT_TRUE(runtime->Submit(Mixed(i), sink).ok());
+      sink->Await();
+      ASSERT_TRUE(sink->status().ok()) << sink->status();
+      alone[i] = sink->text();
+      reasons[i] = sink->result().finish_reason;
+    }
+  }
+  for (const int depth : {1, 2}) {
+    std::unique_ptr<RuntimeImpl> runtime = FakeMediaRuntime(folder, depth);
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 32; ++i) {
+      callers.emplace_back([&, i] {
+        GenerateRequest request = Mixed(i);
+        const bool slow_deadline = i % 8 == 5;
+        if (slow_deadline) {
+          request.deadline = Clock::Real().Monotonic() + absl::Milliseconds(5 + i);
+        }
+        auto sink = std::make_shared<RecordingSink>(i % 8 == 7 ? 2 : 0);
+        const absl::StatusOr<RequestId> id = runtime->Submit(std::move(request), sink);
+        ASSERT_TRUE(id.ok()) << id.status();
+        if (i % 8 == 3) runtime->Cancel(*id);
+        sink->Await();
+        if (i % 8 == 3 || i % 8 == 7 || slow_deadline) {
+          EXPECT_EQ(alone[i].compare(0, sink->text().size(), sink->text()), 0);
+          return;
+        }
+        EXPECT_TRUE(sink->status().ok()) << sink->status();
+        EXPECT_EQ(sink->text(), alone[i]) << "request " << i;
+        EXPECT_EQ(sink->result().finish_reason, reasons[i]);
+      });
+    }
+    for (std::thread& caller : callers) caller.join();
+    EXPECT_EQ(runtime->Drain(absl::Seconds(30)), 0);
+    EXPECT_EQ(runtime->Stats().running, 0);
+    EXPECT_EQ(runtime->Stats().waiting, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Semantics, ConcurrencyTest, ::testing::Values("dense"));
+
+}  // namespace
+}  // namespace videonsa

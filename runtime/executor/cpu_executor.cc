@@ -76,7 +76,8 @@ absl::Status CpuExecutor::Setup(const CpuExecutorOptions& options) {
   max_rows_ = options.max_rows;
   VNSA_RETURN_IF_ERROR(model_->language().Reserve(max_rows_));
   VNSA_RETURN_IF_ERROR(
-      backend_->ReserveAttention(shape, static_cast<int>(info_.max_context_tokens), max_rows_));
+      backend_->ReserveAttention({shape, AttentionSemantics::kDense, 0,
+                                  static_cast<int>(info_.max_context_tokens), max_rows_}));
   const int half = text.head_dim / 2;
   VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer,
                         backend_->device().Allocate(
@@ -170,8 +171,11 @@ absl::Status CpuExecutor::ReserveSequence(SequenceState& state) {
     features->rows = MatrixView(features->buffer.data(), type, grid.num_tokens(), text.hidden_size);
     state.features[i] = std::move(features);
   }
-  if (!NeedsWholePrompt(state.spec.attention.semantics)) return absl::OkStatus();
   const AttentionShape& shape = model_->language().shape();
+  const AttentionSettings& attention = state.spec.attention;
+  VNSA_RETURN_IF_ERROR(backend_->ReserveAttention(
+      {shape, attention.semantics, attention.selected_blocks, state.prompt_length(), 1}));
+  if (!NeedsWholePrompt(attention.semantics)) return absl::OkStatus();
   const int64_t rows = state.prompt_length();
   const int64_t widths[] = {text.hidden_size,     shape.q_size(),    shape.q_size(),
                             3 * text.num_q_heads, text.head_dim / 2, text.head_dim / 2};

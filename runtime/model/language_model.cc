@@ -141,10 +141,17 @@ PrefillAttentionArgs LanguageModel::AttentionArgs(int layer, const PrefillContex
   args.mass_begin = context.mass_begin;
   args.tally = &context.tallies[layer];
   if (context.observer != nullptr && IsNsa(context.semantics)) {
-    blocks_.assign(static_cast<size_t>(rows) * static_cast<size_t>(shape_.num_kv_heads) * 64, -1);
+    const int width = ChosenBlocksPerRow(context.semantics, context.selected_blocks);
+    blocks_.assign(static_cast<size_t>(rows * shape_.num_kv_heads * width), -1);
     args.blocks = blocks_.data();
   }
   return args;
+}
+
+TensorView LanguageModel::ChosenBlocks(const PrefillAttentionArgs& args) const {
+  if (args.blocks == nullptr) return {};
+  const int width = shape_.num_kv_heads * ChosenBlocksPerRow(args.semantics, args.selected_blocks);
+  return MatrixView(args.blocks, DType::kI32, args.row_end - args.row_begin, width);
 }
 
 void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hidden,
@@ -173,7 +180,7 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   workspace_.ReleaseTo(used);
   Finish(w, attended, hidden);
   if (context.observer != nullptr) {
-    context.observer->OnAttention(layer, row_begin, attended, args.blocks);
+    context.observer->OnAttention(layer, row_begin, attended, ChosenBlocks(args));
     context.observer->OnLayer(layer, row_begin, hidden);
   }
 }
@@ -208,7 +215,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
     Finish(w, prompt.attended.Rows(begin, count), prompt.hidden.Rows(begin, count));
   }
   if (context.observer != nullptr) {
-    context.observer->OnAttention(layer, 0, prompt.attended, args.blocks);
+    context.observer->OnAttention(layer, 0, prompt.attended, ChosenBlocks(args));
     context.observer->OnLayer(layer, 0, prompt.hidden);
   }
 }

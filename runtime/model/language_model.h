@@ -17,9 +17,9 @@ class ForwardObserver {
   virtual ~ForwardObserver() = default;
   /// Hidden states that enter layer 0.
   virtual void OnEmbeddings(int row_begin, const TensorView& hidden) {}
-  /// Attention results before o_proj, and chosen blocks [rows, num_kv_heads, n] or null.
+  /// Attention results before o_proj, and chosen blocks [rows, num_kv_heads * n] (kI32) or no data.
   virtual void OnAttention(int layer, int row_begin, const TensorView& attended,
-                           const int32_t* blocks) {}
+                           const TensorView& blocks) {}
   /// Hidden states that leave a layer.
   virtual void OnLayer(int layer, int row_begin, const TensorView& hidden) {}
   /// Logits of the row that token `step` of the answer is sampled from.
@@ -115,7 +115,9 @@ class LanguageModel {
   std::vector<int> axes_;
   Workspace workspace_;
   int max_rows_ = 0;
-  std::vector<int32_t> blocks_;  // chosen blocks of one call, for the observer
+  // Blocks that a call chose, for the observer.
+  TensorView ChosenBlocks(const PrefillAttentionArgs& args) const;
+  std::vector<int32_t> blocks_;
 };
 
 }  // namespace videonsa

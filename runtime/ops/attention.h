@@ -21,6 +21,18 @@ struct AttentionShape {
   int kv_size() const { return num_kv_heads * head_dim; }
 };
 
+/// What attention must have room for.
+struct AttentionNeeds {
+  AttentionShape shape;
+  AttentionSemantics semantics = AttentionSemantics::kDense;
+  int selected_blocks = 0;
+  int max_tokens = 0;       ///< of one sequence, prompt and answer
+  int max_decode_rows = 1;  ///< of one call
+};
+
+/// Blocks named per row and KV head in PrefillAttentionArgs::blocks.
+int ChosenBlocksPerRow(AttentionSemantics semantics, int selected_blocks);
+
 /// What one layer of one sequence spent; added to by every call.
 struct AttentionTally {
   BranchPairs pairs;  ///< per query head
@@ -40,7 +52,7 @@ struct AttentionTally {
 /// Shapes: q, out    [rows, num_q_heads * head_dim] fp32, out overwritten, not overlapping q
 ///         gates     [rows, num_q_heads * 3] fp32 logits or no data; vision rows only are read
 ///         is_vision [rows]; 1 = vision row
-///         blocks    [rows, num_kv_heads, selected blocks] or null: the chosen blocks (goldens)
+///         blocks    [rows, num_kv_heads, ChosenBlocksPerRow] or null: the chosen blocks, -1 = none
 /// Requires: the pages hold every position below row_end; released_nsa: all prompt rows at once.
 struct PrefillAttentionArgs {
   AttentionSemantics semantics = AttentionSemantics::kDense;

@@ -92,10 +92,9 @@ class Backend {
   virtual absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
       absl::Span<const LinearPart> parts) = 0;
   virtual absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) = 0;
-  /// Makes room for attention over sequences of this many tokens and batches of this many rows, and
-  /// vision segments of this many rows. Errors: RESOURCE_EXHAUSTED.
-  virtual absl::Status ReserveAttention(const AttentionShape& shape, int max_tokens,
-                                        int max_decode_rows) = 0;
+  /// Makes room for attention as described, and for vision segments of this many rows.
+  /// Errors: RESOURCE_EXHAUSTED.
+  virtual absl::Status ReserveAttention(const AttentionNeeds& needs) = 0;
   virtual absl::Status ReserveVision(int max_segment_rows, int head_dim) = 0;
 
   // Step path: nothing below allocates.
@@ -126,7 +125,7 @@ class Backend {
   virtual void AppendKv(const PagedKv& kv, const TensorView& k, const TensorView& v,
                         int token_begin) = 0;
   virtual void VisionAttention(const VisionAttentionArgs& args) = 0;
-  /// Requires: ReserveAttention covered row_end.
+  /// Requires: ReserveAttention covered the sequence.
   virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
   virtual void DecodeAttention(const DecodeAttentionArgs& args) = 0;
 };

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
+#include "kernels/cpu/causal_nsa.h"
 #include "kernels/cpu/dense_attention.h"
 #include "kernels/cpu/kv_append.h"
 #include "kernels/cpu/vision_attention.h"
@@ -15,15 +17,41 @@ float LogitScale(int head_dim) { return 1.0f / std::sqrt(static_cast<float>(head
 
 ConstRows RowsOf(const TensorView& x) { return {x.f32(), x.row_stride()}; }
 
+// Where a kernel adds its reports.
+NsaReports ReportsOf(AttentionTally& tally) {
+  NsaReports reports;
+  if (!tally.selection_weight.empty()) reports.selection_weight = tally.selection_weight.data();
+  reports.gate_sums = tally.gate_sums;
+  reports.gate_count = &tally.gate_count;
+  return reports;
+}
+
 }  // namespace
 
-absl::Status CpuBackend::ReserveAttention(const AttentionShape& shape, int max_tokens,
-                                          int max_decode_rows) {
+int ChosenBlocksPerRow(AttentionSemantics semantics, int selected_blocks) {
+  if (semantics != AttentionSemantics::kReleasedNsa) return selected_blocks;
+  return static_cast<int>(std::bit_ceil(static_cast<unsigned>(selected_blocks)));
+}
+
+MathType CpuBackend::math_type() const {
+  return compute_type_ == DType::kBF16 ? MathType::kBF16 : MathType::kF32;
+}
+
+absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
   const int threads = pool_.num_threads();
-  const size_t bytes = std::max(
-      {DensePrefillScratchBytes(threads, shape.num_q_heads, shape.num_kv_heads, shape.head_dim),
-       DenseDecodeScratchBytes(threads, max_decode_rows, max_tokens, shape.num_q_heads,
-                               shape.num_kv_heads, shape.head_dim)});
+  const AttentionShape& shape = needs.shape;
+  PagedKv kv;
+  kv.dtype = kv_type();
+  kv.num_kv_heads = shape.num_kv_heads;
+  kv.head_dim = shape.head_dim;
+  size_t bytes = std::max(
+      DensePrefillScratchBytes(threads, shape.num_q_heads, shape.num_kv_heads, shape.head_dim),
+      DenseDecodeScratchBytes(threads, needs.max_decode_rows, needs.max_tokens, shape.num_q_heads,
+                              shape.num_kv_heads, shape.head_dim));
+  if (needs.semantics == AttentionSemantics::kCausalNsa) {
+    bytes = std::max(bytes, CausalNsaScratchBytes(threads, shape.num_q_heads, kv, needs.max_tokens,
+                                                  needs.selected_blocks));
+  }
   return Grow(bytes, "attention scratch", &attention_scratch_);
 }
 
@@ -53,27 +81,50 @@ void CpuBackend::VisionAttention(const VisionAttentionArgs& args) {
 }
 
 void CpuBackend::PrefillAttention(const PrefillAttentionArgs& args) {
-  const int num_q_heads = static_cast<int>(args.q.cols()) / args.kv.head_dim;
-  const float scale = LogitScale(args.kv.head_dim);
-  const MathType math = compute_type_ == DType::kBF16 ? MathType::kBF16 : MathType::kF32;
-  const Scratch scratch{attention_scratch_.data(), attention_scratch_.bytes()};
   VNSA_CHECK_EQ(args.q.rows(), args.row_end - args.row_begin);
-  VNSA_CHECK(args.semantics == AttentionSemantics::kDense);
+  VNSA_CHECK_EQ(args.q.rows(), args.out.rows());
+  VNSA_CHECK(args.tally != nullptr);
+  if (args.has_vision && args.semantics == AttentionSemantics::kCausalNsa) return CausalNsa(args);
+  // Without vision rows every semantics is dense.
+  VNSA_CHECK(args.semantics == AttentionSemantics::kDense || !args.has_vision)
+      << SemanticsName(args.semantics);
   DensePrefill({args.kv,
                 RowsOf(args.q),
                 {args.out.f32(), args.out.row_stride()},
                 nullptr,
-                num_q_heads,
+                static_cast<int>(args.q.cols()) / args.kv.head_dim,
                 args.row_begin,
                 args.row_end,
-                scale,
-                math},
-               scratch, pool_);
+                LogitScale(args.kv.head_dim),
+                math_type()},
+               {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
   for (int row = args.row_begin; row < args.row_end; ++row) args.tally->pairs.dense += row + 1;
 }
 
+void CpuBackend::CausalNsa(const PrefillAttentionArgs& args) {
+  VNSA_CHECK_EQ(args.gates.cols(), 3 * (args.q.cols() / args.kv.head_dim));
+  NsaPairs pairs;
+  CausalNsaParams params;
+  params.kv = args.kv;
+  params.q = RowsOf(args.q);
+  params.gates = RowsOf(args.gates);
+  params.out = {args.out.f32(), args.out.row_stride()};
+  params.is_vision = args.is_vision;
+  params.num_q_heads = static_cast<int>(args.q.cols()) / args.kv.head_dim;
+  params.row_begin = args.row_begin;
+  params.row_end = args.row_end;
+  params.selected_blocks = args.selected_blocks;
+  params.window = args.window_tokens;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.math = math_type();
+  params.pairs = &pairs;
+  params.reports = ReportsOf(*args.tally);
+  params.probes.blocks = args.blocks;
+  CausalNsaPrefill(params, {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
+  args.tally->pairs += {pairs.compressed, pairs.selected, pairs.window, pairs.dense};
+}
+
 void CpuBackend::DecodeAttention(const DecodeAttentionArgs& args) {
-  const MathType math = compute_type_ == DType::kBF16 ? MathType::kBF16 : MathType::kF32;
   DenseDecode({args.kv,
                RowsOf(args.q),
                {args.out.f32(), args.out.row_stride()},
@@ -82,7 +133,7 @@ void CpuBackend::DecodeAttention(const DecodeAttentionArgs& args) {
                args.num_seqs,
                static_cast<int>(args.q.cols()) / args.kv.head_dim,
                LogitScale(args.kv.head_dim),
-               math},
+               math_type()},
               {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
 }
 

@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "kernels/attention/attention_params.h"
 #include "kernels/common/thread_pool.h"
 #include "kernels/cpu/gemm.h"
 #include "runtime/ops/backend.h"
@@ -29,8 +30,7 @@ class CpuBackend : public Backend {
   absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
       absl::Span<const LinearPart> parts) override;
   absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) override;
-  absl::Status ReserveAttention(const AttentionShape& shape, int max_tokens,
-                                int max_decode_rows) override;
+  absl::Status ReserveAttention(const AttentionNeeds& needs) override;
   absl::Status ReserveVision(int max_segment_rows, int head_dim) override;
 
   void Embed(absl::Span<const int32_t> ids, const LinearWeights& table,
@@ -56,6 +56,8 @@ class CpuBackend : public Backend {
  private:
   void Multiply(const TensorView& x, const LinearWeights& w, GemmEpilogue epilogue,
                 const TensorView& out);
+  MathType math_type() const;
+  void CausalNsa(const PrefillAttentionArgs& args);
   absl::Status Grow(size_t bytes, const char* what, DeviceBuffer* buffer);
 
   const DType compute_type_;

@@ -2,6 +2,7 @@
 // "add_vision_id", "grids_thw" and "expanded_ids" (pads multiplied), and
 // "ids_user_text_neutralised" (what a server computes where the reference lets text become control
 // tokens).
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -152,27 +153,24 @@ bool IsConversation(const json& item) {
 }  // namespace
 
 void CheckChat(const GoldenOptions& options, Reporter& reporter) {
-  std::unique_ptr<Tokenizer> tokenizer;
-  ChatTokens tokens;
+  CaseTokenizers tokenizers(options, reporter);
   for (const std::string& path : FindFiles(options.dir, ".json")) {
     const auto file = ReadJson(path);
     if (!file.ok()) continue;
     const json& list = file->is_object() && file->contains("cases") ? (*file)["cases"] : *file;
+    if (!list.is_array() || std::none_of(list.begin(), list.end(), IsConversation)) continue;
+    const CaseTokenizers::Loaded* const loaded = tokenizers.For(path, *file);
+    if (loaded == nullptr) continue;
     const std::string stem = std::filesystem::path(path).stem().string();
-    for (size_t i = 0; list.is_array() && i < list.size(); ++i) {
-      if (!IsConversation(list[i])) continue;
-      if (tokenizer == nullptr) {
-        tokenizer = LoadCaseTokenizer(options, reporter);
-        if (tokenizer == nullptr) return;
-        const auto read = TokensOf(FindTokenizerFolders(options)[0], *tokenizer);
-        if (!reporter.ExpectOk(stem, "control tokens", read.status())) return;
-        tokens = *read;
-      }
+    const auto tokens = TokensOf(loaded->folder, *loaded->tokenizer);
+    if (!reporter.ExpectOk(stem, "control tokens", tokens.status())) continue;
+    for (size_t i = 0; i < list.size(); ++i) {
       const json& item = list[i];
+      if (!IsConversation(item)) continue;
       const std::string name = item.contains("name") && item["name"].is_string()
                                    ? item["name"].get<std::string>()
                                    : absl::StrCat(i);
-      CheckConversation(absl::StrCat(stem, "/", name), item, *tokenizer, tokens, reporter);
+      CheckConversation(absl::StrCat(stem, "/", name), item, *loaded->tokenizer, *tokens, reporter);
     }
   }
 }

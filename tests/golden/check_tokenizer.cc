@@ -81,7 +81,7 @@ bool IsList(const json& list, std::initializer_list<const char*> keys) {
   return true;
 }
 
-void CheckJsonFile(const std::string& path, const Tokenizer& tokenizer, Reporter& reporter) {
+void CheckJsonFile(const std::string& path, CaseTokenizers& tokenizers, Reporter& reporter) {
   // Model files are large and hold no vectors.
   std::error_code error;
   if (std::filesystem::file_size(path, error) > (64u << 20) ||
@@ -94,7 +94,11 @@ void CheckJsonFile(const std::string& path, const Tokenizer& tokenizer, Reporter
   const std::string stem = std::filesystem::path(path).stem().string();
   const bool vectors = IsList(list, {"text", "ids"});
   const bool added_tokens = IsList(list, {"id", "content", "special"});
-  for (size_t i = 0; (vectors || added_tokens) && i < list.size(); ++i) {
+  if (!vectors && !added_tokens) return;
+  const CaseTokenizers::Loaded* const loaded = tokenizers.For(path, *file);
+  if (loaded == nullptr) return;
+  const Tokenizer& tokenizer = *loaded->tokenizer;
+  for (size_t i = 0; i < list.size(); ++i) {
     const json& item = list[i];
     if (vectors && item["text"].is_string() && item["ids"].is_array()) {
       const std::string name = item.contains("name") && item["name"].is_string()
@@ -108,9 +112,10 @@ void CheckJsonFile(const std::string& path, const Tokenizer& tokenizer, Reporter
   }
 }
 
-void CheckInputOutput(const std::string& path, const Tokenizer& tokenizer, Reporter& reporter) {
-  const std::filesystem::path input_path(path);
-  const std::string stem = input_path.stem().string();
+void CheckInputOutput(const std::string& path, CaseTokenizers& tokenizers, Reporter& reporter) {
+  const CaseTokenizers::Loaded* const loaded = tokenizers.For(path, json());
+  if (loaded == nullptr) return;
+  const std::string stem = std::filesystem::path(path).stem().string();
   const auto inputs = ReadFile(path);
   const auto outputs = ReadFile(std::filesystem::path(path).replace_extension(".out").string());
   if (!reporter.ExpectOk(stem, "inputs", inputs.status()) ||
@@ -132,20 +137,20 @@ void CheckInputOutput(const std::string& path, const Tokenizer& tokenizer, Repor
       expected.push_back(-1);
       (void)absl::SimpleAtoi(word, &expected.back());  // -1 matches no id
     }
-    CheckVector(absl::StrCat(stem, "/", i), texts[i], expected, tokenizer, reporter);
+    CheckVector(absl::StrCat(stem, "/", i), texts[i], expected, *loaded->tokenizer, reporter);
   }
 }
 
 }  // namespace
 
 void CheckTokenizer(const GoldenOptions& options, Reporter& reporter) {
-  const std::vector<std::string> json_files = FindFiles(options.dir, ".json");
-  const std::vector<std::string> input_files = FindFiles(options.dir, ".inp");
-  if (json_files.empty() && input_files.empty()) return;
-  const std::unique_ptr<Tokenizer> tokenizer = LoadCaseTokenizer(options, reporter);
-  if (tokenizer == nullptr) return;
-  for (const std::string& path : json_files) CheckJsonFile(path, *tokenizer, reporter);
-  for (const std::string& path : input_files) CheckInputOutput(path, *tokenizer, reporter);
+  CaseTokenizers tokenizers(options, reporter);
+  for (const std::string& path : FindFiles(options.dir, ".json")) {
+    CheckJsonFile(path, tokenizers, reporter);
+  }
+  for (const std::string& path : FindFiles(options.dir, ".inp")) {
+    CheckInputOutput(path, tokenizers, reporter);
+  }
 }
 
 }  // namespace videonsa::golden

@@ -235,6 +235,95 @@ TEST(CpuExecutor, SuppressedStopTokensNeverCome) {
   }
 }
 
+TinyModel NsaModel() {
+  TinyModel model;
+  model.semantics = "causal_nsa";
+  model.selected_blocks = 2;
+  model.window_tokens = 40;
+  return model;
+}
+
+TEST(CpuExecutor, ChunkedCausalNsaEqualsOnePiece) {
+  for (ComputeType type : Types()) {
+    ExecutorHarness harness(NsaModel(), WithType(type, 150));
+    const SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+    const int length = static_cast<int>(spec.token_ids.size());
+    ASSERT_GT(length, 250);
+    const Shown whole = RunInPieces(harness, spec, {});
+    for (const std::vector<int>& borders :
+         {std::vector<int>{16}, {63, 64, 65, 130}, {17, 90, 91, 128, 192}, {length - 1}}) {
+      const Shown pieces = RunInPieces(harness, spec, borders);
+      EXPECT_EQ(pieces.ids, whole.ids);
+      EXPECT_EQ(pieces.hidden, whole.hidden);
+      EXPECT_EQ(pieces.logits, whole.logits);
+    }
+  }
+}
+
+TEST(CpuExecutor, CausalNsaAccountCountsItsPairs) {
+  ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+  spec.attention.want_gates = true;
+  spec.attention.want_evidence = true;
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+  harness.MustRun({0, {}, {}, {spec.id}});
+  BranchPairs expected;
+  int64_t dense_pairs = 0;
+  const int64_t length = static_cast<int64_t>(spec.token_ids.size());
+  for (int64_t row = 0; row < length; ++row) {
+    dense_pairs += row + 1;
+    if (spec.token_ids[static_cast<size_t>(row)] != test::kVideoPad) {
+      expected.dense += row + 1;
+      continue;
+    }
+    const int64_t own = row / 64;
+    expected.compressed += (row + 1) / 64;
+    expected.selected += row % 64 + 1 + 64 * std::min<int64_t>(own, 2 - 1);
+    expected.window += std::min<int64_t>(40, row + 1);
+  }
+  expected.dense += length + 1;  // the decode row
+  dense_pairs += length + 1;
+  const AttentionAccount account = harness.executor().Account(spec.id);
+  ASSERT_EQ(account.layers.size(), 2u);
+  for (const BranchPairs& layer : account.layers) EXPECT_EQ(layer, expected);
+  EXPECT_EQ(account.dense_pairs, 2 * dense_pairs);
+  ASSERT_EQ(account.gates.size(), 2u);
+  for (const BranchGates& gates : account.gates) {
+    for (double gate : {gates.compressed, gates.selected, gates.window}) {
+      EXPECT_GT(gate, 0.01);
+      EXPECT_LT(gate, 0.99);
+    }
+  }
+  double share = 0;
+  for (double block : account.block_share) share += block;
+  EXPECT_NEAR(share, 1, 1e-9);
+}
+
+TEST(CpuExecutor, AnNsaCheckpointAlsoRunsDense) {
+  ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+  const std::vector<int32_t> sparse = harness.Answer(spec);
+  spec.attention.semantics = AttentionSemantics::kDense;
+  const std::vector<int32_t> dense = harness.Answer(spec);
+  EXPECT_NE(sparse, dense);
+  // Without vision rows both are the same.
+  SequenceSpec text = harness.Prompt(2, 90, {});
+  const std::vector<int32_t> expected = harness.Answer(text);
+  text.attention.semantics = AttentionSemantics::kDense;
+  EXPECT_EQ(harness.Answer(text), expected);
+}
+
+TEST(CpuExecutor, RefusesBudgetsOutOfRange) {
+  ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
+  for (const auto& [blocks, window] : {std::pair{0, 40}, {-1, 40}, {2, 0}, {2, -7}}) {
+    SequenceSpec spec = harness.Prompt(1, 30, {1, 4, 4});
+    spec.attention.selected_blocks = blocks;
+    spec.attention.window_tokens = window;
+    EXPECT_EQ(harness.executor().AddSequence(spec).code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 struct BadSpec {
   const char* name;
   std::function<void(SequenceSpec&)> change;
@@ -329,6 +418,18 @@ TEST(CpuExecutor, FactoryDescribesTheModel) {
   EXPECT_NE(description.digest, Sha256Digest{});
   EXPECT_EQ((*executor)->info().max_context_tokens, 777);
   EXPECT_EQ((*executor)->info().vocab_size, 160);
+}
+
+TEST(CpuExecutor, LoadsTheBundledModel) {
+  CpuExecutorOptions options;
+  options.model_dir = VIDEONSA_SOURCE_DIR "/deploy/demo_model/weights";
+  options.threads = 1;
+  ModelDescription description;
+  const auto executor = CreateCpuExecutor(options, &description);
+  ASSERT_TRUE(executor.ok()) << executor.status();
+  EXPECT_EQ((*executor)->info().semantics, AttentionSemantics::kCausalNsa);
+  EXPECT_TRUE((*executor)->info().has_gates);
+  EXPECT_FALSE(description.random_weights);
 }
 
 TEST(CpuExecutor, HeadSizesOfEveryModelRun) {

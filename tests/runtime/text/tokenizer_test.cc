@@ -24,10 +24,10 @@ void ExpectVectors(const Tokenizer& tokenizer) {
     const std::string text = vector["text"];
     const auto with_special = tokenizer.EncodeWithSpecial(text);
     ASSERT_TRUE(with_special.ok()) << with_special.status();
-    EXPECT_EQ(*with_special, vector["with_special"].get<std::vector<int32_t>>()) << text;
+    EXPECT_EQ(*with_special, vector["ids"].get<std::vector<int32_t>>()) << text;
     const auto ids = tokenizer.Encode(text);
     ASSERT_TRUE(ids.ok()) << ids.status();
-    EXPECT_EQ(*ids, vector["ids"].get<std::vector<int32_t>>()) << text;
+    EXPECT_EQ(*ids, vector["ids_as_text"].get<std::vector<int32_t>>()) << text;
     std::string storage;
     EXPECT_EQ(tokenizer.Decode(*ids, /*keep_special=*/true), NormalizeNfc(text, storage));
   }

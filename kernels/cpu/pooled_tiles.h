@@ -10,7 +10,7 @@ namespace videonsa {
 void GatherPooledTiles(const PagedKv& kv, const PooledTiles& tiles, ThreadPool& pool);
 
 /// Pools positions [0, num_rows) with rows marked 0 in `keep` as zeros, every block divided by its
-/// true length (released_nsa, quirks Q1 and Q8), and lays the means out as tiles.
+/// true length (released_nsa, quirks Q2 and Q8), and lays the means out as tiles.
 ///
 /// Numerics: each block is summed token by token in one order, so equal keys give equal bits.
 void PoolKeptTiles(const PagedKv& kv, const uint8_t* keep, int num_rows, const PooledTiles& tiles,

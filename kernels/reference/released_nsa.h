@@ -28,8 +28,8 @@ struct ReleasedRow {
 
 /// The released code's attention over one sequence, fp64 but for the scores (fp32 by definition).
 ///
-/// Requires: 28 query heads, 4 KV heads, at least one vision row. Quirks Q1 to Q9 of
-/// kernels/nsa/README.md are all in here.
+/// Requires: 28 query heads, 4 KV heads, at least one vision row. The quirks of
+/// kernels/nsa/README.md are in here.
 class ReleasedNsa {
  public:
   explicit ReleasedNsa(const AttentionCase& c);

@@ -2,8 +2,10 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cpu/released_choice.h"
 #include "kernels/reference/released_nsa.h"
 #include "tests/golden/nsa_golden.h"
+#include "tests/kernels/cpu/released_harness.h"
 
 namespace videonsa::golden {
 namespace {
@@ -45,6 +47,22 @@ struct ChoiceCount {
 
 std::vector<int64_t> Slice(const std::vector<int64_t>& from, size_t at, size_t count) {
   return std::vector<int64_t>(from.begin() + at, from.begin() + at + count);
+}
+
+// The kernels do not run the zero slots (56 to 63) of the branches: the golden's own values stand
+// in for them, everything else is the kernels'.
+std::vector<float> DataSlots(const GoldenCase& golden, const std::string& tensor,
+                             std::vector<float> got) {
+  const GoldenTensor* stored = golden.Find(tensor);
+  if (stored == nullptr) return got;
+  const std::vector<float> want = stored->Floats();
+  const std::vector<int64_t> rows = golden.Find("rows")->Integers();
+  const size_t width = want.size() / rows.size(), data = width / 64 * 56;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    std::copy(want.begin() + r * width + data, want.begin() + (r + 1) * width,
+              got.begin() + rows[r] * width + data);
+  }
+  return got;
 }
 
 // The oracle on the stored rows (it is slow), its choice and log-sum-exps on all.
@@ -93,11 +111,101 @@ void CheckOracle(const GoldenCase& golden, const reference::AttentionCase& c, Re
   CompareRows(reporter, golden, "o", who, index, keep, o);
 }
 
+// The kernels on every row. Rows whose choice rounding decides are left out of what depends on it.
+void CheckKernels(const GoldenCase& golden, const reference::AttentionCase& c, DType dtype,
+                  Reporter& reporter) {
+  const std::string who = dtype == DType::kF32 ? "cpu, f32 pages" : "cpu, bf16 pages";
+  std::mt19937 rng(1);
+  const ReleasedOutput out = RunReleased(c, dtype, MathType::kF32, 2, rng);
+  const std::vector<int64_t> rows = golden.Find("rows")->Integers();
+  const std::vector<int64_t> want = golden.Find("block_indices")->Integers();
+  const std::vector<float> margin = golden.Find("choice_margin")->Floats();
+  const size_t n = want.size() / margin.size();
+  reporter.ExpectClose(golden.name, absl::StrCat("lse (", who, ")"), out.lse,
+                       golden.Find("lse")->Floats());
+  reference::ReleasedNsa oracle(c);
+  ChoiceCount choice;
+  for (int i = 0; i < c.len * kKvHeads; ++i) {
+    const std::vector<int64_t> got(out.blocks.begin() + i * n, out.blocks.begin() + (i + 1) * n);
+    choice.Add(Slice(want, i * n, n), got, margin[i],
+               OrderIsDecided(oracle.Scores(i / kKvHeads, i % kKvHeads)));
+  }
+  choice.Report(golden, who, reporter);
+  std::vector<bool> keep;
+  for (int64_t row : rows) {
+    bool decided = true;
+    for (int g = 0; g < kKvHeads; ++g) decided &= Decided(margin[row * kKvHeads + g]);
+    keep.push_back(decided);
+  }
+  CompareRows(reporter, golden, "o_cmp", who, rows, keep, DataSlots(golden, "o_cmp", out.o_cmp));
+  CompareRows(reporter, golden, "o_slc", who, rows, keep, DataSlots(golden, "o_slc", out.o_slc));
+  CompareRows(reporter, golden, "o_win", who, rows, keep, DataSlots(golden, "o_win", out.o_win));
+  CompareRows(reporter, golden, "o", who, rows, keep, out.o);
+  const nlohmann::json& account = golden.json["attention_account"];
+  std::vector<int64_t> mine{out.pairs.compressed, out.pairs.window, out.pairs.dense};
+  std::vector<int64_t> stored{account["compression"], account["window"], account["dense"]};
+  for (int g = 0; g < kKvHeads; ++g) {
+    mine.push_back(out.pairs.selected[g]);
+    stored.push_back(account["selection_per_kv_head"][g]);
+  }
+  reporter.ExpectEqual(golden.name, absl::StrCat("account (", who, ")"), mine, stored);
+}
+
+// The kernels' scores and network on given block means and log-sum-exps.
+void CheckTopKKernels(const GoldenCase& golden, const reference::AttentionCase& c,
+                      reference::ReleasedNsa& oracle, Reporter& reporter) {
+  const std::vector<int64_t> rows = golden.Find("rows")->Integers();
+  const std::vector<int64_t> want = golden.Find("block_indices")->Integers();
+  const std::vector<float> margin = golden.Find("choice_margin")->Floats();
+  const std::vector<float> k_cmp = golden.Find("k_cmp")->Floats();
+  const std::vector<float> lse = golden.Find("lse")->Floats();
+  const int n = static_cast<int>(want.size() / margin.size());
+  PooledTiles pooled;
+  pooled.num_blocks = (c.len + kKvPageTokens - 1) / kKvPageTokens;
+  pooled.num_tiles = PooledTiles::TilesOf(pooled.num_blocks);
+  pooled.head_dim = c.head_dim;
+  std::vector<float> k(kKvHeads * pooled.num_tiles * pooled.tile_floats(), 0.0f);
+  pooled.k = k.data();
+  for (int b = 0; b < pooled.num_blocks; ++b) {
+    for (int i = 0; i < kKvHeads * c.head_dim; ++i) {
+      pooled.K(i / c.head_dim,
+               b / kKvPageTokens)[i % c.head_dim * kKvPageTokens + b % kKvPageTokens] =
+          k_cmp[b * kKvHeads * c.head_dim + i];
+    }
+  }
+  const size_t stride = static_cast<size_t>(pooled.num_tiles) * kKvPageTokens;
+  std::vector<float> weights(16 * stride), scores(stride);
+  ChoiceCount choice;
+  for (size_t i = 0; i < margin.size(); ++i) {
+    int32_t position = static_cast<int32_t>(rows[i / kKvHeads]);
+    TileRow slots[16];
+    NsaSpan span;
+    span.num_tokens = 1;
+    span.kv_head = static_cast<int>(i % kKvHeads);
+    span.group = span.kv_head < 3 ? 16 : 8;
+    span.head_dim = c.head_dim;
+    span.rows = slots;
+    span.positions = &position;
+    for (int s = 0; s < span.group; ++s) {
+      slots[s].q = c.Q(position, (span.kv_head * 16 + s) % kReleasedHeads);
+    }
+    ReleasedScores(span, pooled, lse.data(), static_cast<float>(c.Scale()), weights.data(),
+                   scores.data());
+    std::vector<int32_t> got(n);
+    NetworkChoice(&position, 1, scores.data(), stride, n, got.data());
+    choice.Add(Slice(want, i * n, n), std::vector<int64_t>(got.begin(), got.end()), margin[i],
+               OrderIsDecided(oracle.Scores(position, span.kv_head)));
+  }
+  choice.Report(golden, "cpu", reporter);
+}
+
 }  // namespace
 
 void CheckReleased(const GoldenCase& golden, Reporter& reporter) {
   const reference::AttentionCase c = CaseOf(golden);
   CheckOracle(golden, c, reporter);
+  CheckKernels(golden, c, DType::kF32, reporter);
+  CheckKernels(golden, c, DType::kBF16, reporter);
 }
 
 void CheckTopK(const GoldenCase& golden, Reporter& reporter) {
@@ -126,6 +234,7 @@ void CheckTopK(const GoldenCase& golden, Reporter& reporter) {
                OrderIsDecided(scores));
   }
   choice.Report(golden, "oracle", reporter);
+  CheckTopKKernels(golden, c, oracle, reporter);
 }
 
 }  // namespace videonsa::golden

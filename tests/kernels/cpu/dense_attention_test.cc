@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "hwy/targets.h"
+#include "kernels/cpu/attention_mass.h"
 #include "kernels/reference/kv_read.h"
 #include "tests/kernels/cpu/kv_fixture.h"
 
@@ -218,6 +219,51 @@ TEST(AppendKv, StoresEveryValueAndPoolsFullPagesOnly) {
         }
       }
     }
+  }
+}
+
+TEST(AttentionMass, SharesOutOnePerRowAndHead) {
+  std::mt19937 rng(6);
+  ThreadPool pool(2);
+  const AttentionCase c = RandomCase(260, 6, 2, 32, rng);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    TestPages pages(dtype, 2, 32, 260, rng);
+    pages.Append(c, 0, 260, pool);
+    GarbageScratch scratch(AttentionMassScratchBytes(2, 6, 2, 260));
+    std::vector<double> mass(5, 0.0), want(5, 0.0);
+    std::vector<uint8_t> skip(40, 0);
+    skip[3] = skip[39] = 1;
+    AttentionMassParams p;
+    p.kv = pages.kv();
+    p.q = {c.Q(220, 0), 6 * 32};
+    p.skip_rows = skip.data();
+    p.num_q_heads = 6;
+    p.row_begin = 220;
+    p.row_end = 260;
+    p.scale = static_cast<float>(c.Scale());
+    p.mass = mass.data();
+    AddAttentionMass(p, scratch.get(), pool);
+    for (int row = 220; row < 260; ++row) {
+      for (int head = 0; head < 6 && !skip[row - 220]; ++head) {
+        std::vector<double> logits;
+        for (int j = 0; j <= row; ++j) {
+          double dot = 0;
+          for (int d = 0; d < 32; ++d) {
+            dot += static_cast<double>(c.Q(row, head)[d]) * c.K(j, head / 3)[d];
+          }
+          logits.push_back(dot * c.Scale());
+        }
+        const double lse =
+            SoftmaxOver(logits, std::vector<std::vector<double>>(logits.size()), 0).lse;
+        for (int j = 0; j <= row; ++j) want[j / 64] += std::exp(logits[j] - lse);
+      }
+    }
+    double sum = 0;
+    for (int b = 0; b < 5; ++b) {
+      EXPECT_NEAR(mass[b], want[b], 1e-4 * want[b]);
+      sum += mass[b];
+    }
+    EXPECT_NEAR(sum, 38 * 6, 1e-4);
   }
 }
 

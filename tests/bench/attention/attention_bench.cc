@@ -1,0 +1,166 @@
+// attention_bench [machine|dense|causal|released|kernels|decode|sparse]...: ratios of the attention
+// kernels to each other and to the machine's limits. Every figure is the fastest of a few runs.
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "kernels/cpu/dense_attention.h"
+#include "kernels/cpu/gemm.h"
+#include "tests/bench/attention/bench_case.h"
+
+namespace videonsa::bench {
+namespace {
+
+constexpr int kThreads = 2;
+
+double GemmRate(DType dtype, ThreadPool& pool) {
+  const int64_t n = 2048;
+  PackedMatrix w{dtype, n, n, nullptr};
+  AlignedFloats packed(PackedBytes(dtype, n, n) / 4), x(n * n), out(n * n);
+  w.data = packed.get();
+  std::vector<float> weights(n, 0.37f);
+  for (int64_t row = 0; row < n; ++row) PackRow(w, row, weights.data());
+  if (dtype == DType::kF32) {
+    std::fill(x.get(), x.get() + n * n, 0.5f);
+  } else {
+    std::fill_n(reinterpret_cast<uint16_t*>(x.get()), n * n, uint16_t{0x3F00});
+  }
+  Gemm gemm(pool);
+  gemm.Prepare(w);
+  GemmParams p;
+  p.x = x.get();
+  p.x_stride = n;
+  p.m = n;
+  p.w = w;
+  p.out = out.get();
+  p.out_stride = n;
+  return 2.0 * n * n * n / Fastest(8, [&] { gemm.Run(p); });
+}
+
+double ReadRate(ThreadPool& pool) {
+  const int64_t floats = 128 << 20, tasks = 64;
+  AlignedFloats memory(floats);
+  std::fill(memory.get(), memory.get() + floats, 1.0f);
+  std::vector<double> sums(tasks);
+  const double seconds = Fastest(5, [&] {
+    pool.ParallelFor(tasks, [&](int64_t task, int) {
+      const float* from = memory.get() + task * (floats / tasks);
+      float sum[64] = {};
+      for (int64_t i = 0; i < floats / tasks; i += 64) {
+        for (int j = 0; j < 64; ++j) sum[j] += from[i + j];
+      }
+      for (float s : sum) sums[task] += s;
+    });
+  });
+  return floats * 4.0 / seconds;
+}
+
+MachineLimits Measure(ThreadPool& pool) {
+  MachineLimits limits;
+  limits.gemm_f32 = GemmRate(DType::kF32, pool);
+  if (Gemm::MachineHasBf16()) limits.gemm_bf16 = GemmRate(DType::kBF16, pool);
+  limits.read = ReadRate(pool);
+  std::printf("machine, %d threads: GEMM f32 %.0f, bf16 %.0f GFLOP/s; read %.1f GB/s\n", kThreads,
+              limits.gemm_f32 / 1e9, limits.gemm_bf16 / 1e9, limits.read / 1e9);
+  return limits;
+}
+
+double DenseSeconds(const Prompt& prompt, MathType math, int runs, ThreadPool& pool) {
+  AlignedFloats scratch(DensePrefillScratchBytes(pool.num_threads(), prompt.num_q_heads,
+                                                 prompt.kv.num_kv_heads, prompt.kv.head_dim) /
+                        4);
+  DensePrefillParams p;
+  p.kv = prompt.kv;
+  p.q = prompt.Q();
+  p.out = prompt.Out();
+  p.num_q_heads = prompt.num_q_heads;
+  p.row_end = prompt.len;
+  p.scale = prompt.scale;
+  p.math = math;
+  return Fastest(runs, [&] { DensePrefill(p, {scratch.get(), 0}, pool); });
+}
+
+double CausalSeconds(const Prompt& prompt, MathType math, int blocks, int window, int runs,
+                     NsaPairs* pairs, ThreadPool& pool) {
+  const size_t bytes =
+      CausalNsaScratchBytes(pool.num_threads(), prompt.num_q_heads, prompt.kv, prompt.len, blocks);
+  AlignedFloats scratch(bytes / 4);
+  CausalNsaParams p;
+  p.kv = prompt.kv;
+  p.q = prompt.Q();
+  p.gates = prompt.Gates();
+  p.out = prompt.Out();
+  p.is_vision = prompt.is_vision.data();
+  p.num_q_heads = prompt.num_q_heads;
+  p.row_end = prompt.len;
+  p.selected_blocks = blocks;
+  p.window = window;
+  p.scale = prompt.scale;
+  p.math = math;
+  p.pairs = pairs;
+  return Fastest(runs, [&] {
+    if (pairs != nullptr) *pairs = NsaPairs();
+    CausalNsaPrefill(p, {scratch.get(), bytes}, pool);
+  });
+}
+
+struct Arithmetic {
+  const char* name;
+  DType dtype;
+  MathType math;
+};
+constexpr Arithmetic kArithmetics[] = {{"f32", DType::kF32, MathType::kF32},
+                                       {"bf16", DType::kBF16, MathType::kBF16}};
+
+void PrintDenseTable(const MachineLimits& limits, ThreadPool& pool) {
+  std::printf("\ndense prefill, 4096 tokens | arithmetic | ms | GFLOP/s | share of GEMM\n");
+  const int shapes[][3] = {{16, 4, 64}, {28, 4, 128}};
+  for (const auto& [heads, kv_heads, dim] : shapes) {
+    for (const Arithmetic& a : kArithmetics) {
+      const Prompt prompt(4096, heads, kv_heads, dim, a.dtype, pool);
+      const double seconds = DenseSeconds(prompt, a.math, 7, pool);
+      const double flops = 4.0 * dim * heads * 4096.0 * 4097.0 / 2.0;
+      const double limit = a.math == MathType::kF32 ? limits.gemm_f32 : limits.gemm_bf16;
+      std::printf("%2d/%d heads of %3d | %4s | %.1f | %.0f | %.0f %%\n", heads, kv_heads, dim,
+                  a.name, seconds * 1e3, flops / seconds / 1e9, 100 * flops / seconds / limit);
+    }
+  }
+}
+
+void PrintCausalTable(ThreadPool& pool) {
+  std::printf("\ncausal_nsa against dense, 16/4 heads of 64, B = 16, W = 256, one layer\n");
+  std::printf("tokens | arithmetic | dense ms | causal_nsa ms | ratio | us a token | pairs used\n");
+  for (int len : {8192, 32768, 65536}) {
+    for (const Arithmetic& a : kArithmetics) {
+      const Prompt prompt(len, 16, 4, 64, a.dtype, pool);
+      NsaPairs pairs;
+      const double nsa = CausalSeconds(prompt, a.math, 16, 256, 3, &pairs, pool);
+      const double dense = DenseSeconds(prompt, a.math, len > 32768 ? 1 : 3, pool);
+      const double all = 0.5 * len * (len + 1.0);
+      std::printf("%6d | %4s | %.0f | %.1f | %.2f x | %.2f | %.1f %%\n", len, a.name, dense * 1e3,
+                  nsa * 1e3, dense / nsa, nsa / len * 1e6,
+                  100.0 * (pairs.compressed + pairs.selected + pairs.window) / all);
+    }
+  }
+}
+
+}  // namespace
+
+int Run(const std::vector<std::string>& wanted) {
+  ThreadPool pool(kThreads);
+  const auto wants = [&](const char* name) {
+    return wanted.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end();
+  };
+  const MachineLimits limits = Measure(pool);
+  if (wants("dense")) PrintDenseTable(limits, pool);
+  if (wants("causal")) PrintCausalTable(pool);
+  if (wants("released")) PrintReleasedTable(8192, pool);
+  if (wants("kernels")) PrintKernelTable(limits, pool);
+  return 0;
+}
+
+}  // namespace videonsa::bench
+
+int main(int argc, char** argv) {
+  return videonsa::bench::Run(std::vector<std::string>(argv + 1, argv + argc));
+}

@@ -5,6 +5,7 @@
 #include "kernels/cpu/causal_nsa.h"
 #include "kernels/cpu/dense_attention.h"
 #include "kernels/cpu/kv_append.h"
+#include "kernels/cpu/released_nsa.h"
 #include "kernels/cpu/vision_attention.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -52,6 +53,10 @@ absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
     bytes = std::max(bytes, CausalNsaScratchBytes(threads, shape.num_q_heads, kv, needs.max_tokens,
                                                   needs.selected_blocks));
   }
+  if (needs.semantics == AttentionSemantics::kReleasedNsa) {
+    bytes = std::max(bytes,
+                     ReleasedNsaScratchBytes(threads, kv, needs.max_tokens, needs.selected_blocks));
+  }
   return Grow(bytes, "attention scratch", &attention_scratch_);
 }
 
@@ -85,6 +90,9 @@ void CpuBackend::PrefillAttention(const PrefillAttentionArgs& args) {
   VNSA_CHECK_EQ(args.q.rows(), args.out.rows());
   VNSA_CHECK(args.tally != nullptr);
   if (args.has_vision && args.semantics == AttentionSemantics::kCausalNsa) return CausalNsa(args);
+  if (args.has_vision && args.semantics == AttentionSemantics::kReleasedNsa) {
+    return ReleasedNsa(args);
+  }
   // Without vision rows every semantics is dense.
   VNSA_CHECK(args.semantics == AttentionSemantics::kDense || !args.has_vision)
       << SemanticsName(args.semantics);
@@ -122,6 +130,34 @@ void CpuBackend::CausalNsa(const PrefillAttentionArgs& args) {
   params.probes.blocks = args.blocks;
   CausalNsaPrefill(params, {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
   args.tally->pairs += {pairs.compressed, pairs.selected, pairs.window, pairs.dense};
+}
+
+void CpuBackend::ReleasedNsa(const PrefillAttentionArgs& args) {
+  VNSA_CHECK_EQ(args.row_begin, 0);
+  VNSA_CHECK_EQ(args.q.cols(), int64_t{kReleasedHeads} * args.kv.head_dim);
+  VNSA_CHECK_EQ(args.kv.num_kv_heads, kReleasedKvHeads);
+  VNSA_CHECK_EQ(args.gates.cols(), 3 * kReleasedHeads);
+  ReleasedPairs pairs;
+  ReleasedNsaParams params;
+  params.kv = args.kv;
+  params.q = RowsOf(args.q);
+  params.gates = RowsOf(args.gates);
+  params.out = {args.out.f32(), args.out.row_stride()};
+  params.is_vision = args.is_vision;
+  params.num_rows = args.row_end;
+  params.selected_blocks = args.selected_blocks;
+  params.window = args.window_tokens;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.math = math_type();
+  params.pairs = &pairs;
+  params.reports = ReportsOf(*args.tally);
+  params.probes.blocks = args.blocks;
+  ReleasedNsaPrefill(params, {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
+  // Both copies of a head count; KV head 3 serves eight data slots, the others sixteen.
+  args.tally->pairs += {2 * pairs.compressed, 0, 2 * pairs.window, pairs.dense};
+  for (int c = 0; c < kReleasedKvHeads; ++c) {
+    args.tally->selected_slot_pairs += pairs.selected[c] * (c == kReleasedKvHeads - 1 ? 8 : 16);
+  }
 }
 
 void CpuBackend::DecodeAttention(const DecodeAttentionArgs& args) {

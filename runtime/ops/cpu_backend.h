@@ -58,6 +58,7 @@ class CpuBackend : public Backend {
                 const TensorView& out);
   MathType math_type() const;
   void CausalNsa(const PrefillAttentionArgs& args);
+  void ReleasedNsa(const PrefillAttentionArgs& args);
   absl::Status Grow(size_t bytes, const char* what, DeviceBuffer* buffer);
 
   const DType compute_type_;

@@ -1,0 +1,51 @@
+#include "server/ask_setup.h"
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/error.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/telemetry/log.h"
+
+namespace videonsa {
+namespace {
+
+absl::StatusOr<PreparedQuestion> Prepare(ServerCore& core, const CallContext& call,
+                                         const v1::Question& question) {
+  PreparedQuestion out;
+  VNSA_ASSIGN_OR_RETURN(out.runtime, core.Admit());
+  const QuestionParser parser(core.options.question, out.runtime->model());
+  VNSA_ASSIGN_OR_RETURN(out.parsed, parser.Parse(question, [&core, &call](const std::string& name) {
+    return core.clips.Acquire(call.tenant, name);
+  }));
+  if (call.deadline <= core.clock.Monotonic()) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, "DEADLINE_TOO_SHORT",
+                     "the deadline leaves no time to begin");
+  }
+  out.parsed.request.tenant = call.tenant;
+  out.parsed.request.request_id = call.request_id;
+  out.parsed.request.deadline = call.deadline;
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<PreparedQuestion> PrepareQuestion(ServerCore& core, const CallContext& call,
+                                                 const v1::Question& question) {
+  absl::StatusOr<PreparedQuestion> prepared = Prepare(core, call, question);
+  if (!prepared.ok()) core.requests.Refused(prepared.status());
+  return prepared;
+}
+
+void LogEnded(const CallContext& call, const std::string& ask_id, const absl::Status& status,
+              absl::Duration took) {
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  Log(status.code() == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo,
+      "ask ended",
+      {{"request_id", call.request_id},
+       {"ask_id", ask_id},
+       {"tenant", call.tenant},
+       {"code", absl::StatusCodeToString(status.code())},
+       {"reason", info ? info->reason : ""},
+       {"seconds", took}});
+}
+
+}  // namespace videonsa

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/synchronization/mutex.h"
+#include "runtime/base/clock.h"
+#include "runtime/telemetry/metrics.h"
+
+namespace videonsa {
+
+/// The methods that are counted, in the order of their names in kMethodNames.
+enum class Method {
+  kAsk,
+  kAskStream,
+  kEstimate,
+  kCreateSession,
+  kAppendToSession,
+  kDeleteSession,
+  kAskMany,
+  kStartUpload,
+  kUploadClip,
+  kQueryUpload,
+  kAbortUpload,
+  kImportClip,
+  kGetClip,
+  kListClips,
+  kWatchClip,
+  kDeleteClip,
+  kGetModel,
+  kGetServerStatus,
+  kAdmin,
+};
+inline constexpr int kNumMethods = 19;
+
+/// "videonsa.v1.VideoQaService/Ask" and so on.
+const char* MethodName(Method method);
+
+/// Calls begun, open and ended, by method and status. Threads: any.
+class CallMetrics {
+ public:
+  CallMetrics(MetricsRegistry& registry, const Clock& clock);
+
+  void Begin(Method method);
+  /// `code` is a gRPC status code.
+  void End(Method method, int code, absl::Duration took);
+
+  /// Calls of Ask and AskStream that are open now.
+  int open_questions() const { return open_questions_.load(std::memory_order_acquire); }
+
+  const Clock& clock() const { return clock_; }
+
+ private:
+  static bool IsQuestion(Method method) {
+    return method == Method::kAsk || method == Method::kAskStream;
+  }
+
+  static constexpr int kNumCodes = 17;
+  MetricsRegistry& registry_;
+  const Clock& clock_;
+  std::array<Counter, kNumMethods> started_;
+  std::array<Gauge, kNumMethods> active_;
+  std::atomic<int> open_questions_{0};
+  absl::Mutex mutex_;
+  // Made when a method first ends with a code: 19 x 17 histograms at start would be 7000 series.
+  std::array<std::array<std::unique_ptr<Histogram>, kNumCodes>, kNumMethods> ended_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+/// One call, from its arrival to its end; an end that nobody noted counts as CANCELLED.
+class CallMeter {
+ public:
+  CallMeter(CallMetrics& metrics, Method method)
+      : metrics_(metrics), method_(method), begin_(metrics.clock().Monotonic()) {
+    metrics_.Begin(method);
+  }
+  ~CallMeter() { metrics_.End(method_, code_, metrics_.clock().Monotonic() - begin_); }
+  CallMeter(const CallMeter&) = delete;
+  CallMeter& operator=(const CallMeter&) = delete;
+
+  void SetCode(int code) { code_ = code; }
+  absl::Duration begin() const { return begin_; }
+
+ private:
+  CallMetrics& metrics_;
+  const Method method_;
+  const absl::Duration begin_;
+  std::atomic<int> code_{1};
+};
+
+}  // namespace videonsa

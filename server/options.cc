@@ -1,0 +1,484 @@
+// size: one table of all options
+#include "server/options.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "runtime/base/error.h"
+
+namespace videonsa {
+namespace {
+
+struct Row {
+  std::string name;
+  std::string unit;
+  std::string range;
+  std::string meaning;
+  bool flag = false;  // may stand without a value
+  std::function<absl::Status(ServerOptions&, absl::string_view)> set;
+  std::function<std::string(const ServerOptions&)> get;
+};
+
+absl::Status BadValue(const std::string& name, absl::string_view value, absl::string_view range) {
+  return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_INVALID",
+                   absl::StrCat("--", name, ": \"", value.substr(0, 64), "\" is not ", range));
+}
+
+// Accessors so that nested fields fit: a function from options to the field.
+template <typename T>
+using Field = std::function<T&(ServerOptions&)>;
+
+template <typename T>
+const T& Get(const Field<T>& field, const ServerOptions& options) {
+  return field(const_cast<ServerOptions&>(options));
+}
+
+Row Text(std::string name, std::string range, Field<std::string> field, std::string meaning) {
+  return {name,
+          "",
+          range,
+          meaning,
+          false,
+          [field](ServerOptions& options, absl::string_view value) {
+            field(options) = std::string(value);
+            return absl::OkStatus();
+          },
+          [field](const ServerOptions& options) {
+            const std::string& value = Get(field, options);
+            return value.empty() ? std::string("(empty)") : value;
+          }};
+}
+
+Row Choice(std::string name, std::vector<std::string> values, Field<std::string> field,
+           std::string meaning) {
+  const std::string range = absl::StrCat("one of ", absl::StrJoin(values, ", "));
+  return {name,
+          "",
+          range,
+          meaning,
+          false,
+          [name, range, values, field](ServerOptions& options, absl::string_view value) {
+            if (std::find(values.begin(), values.end(), std::string(value)) == values.end()) {
+              return BadValue(name, value, range);
+            }
+            field(options) = std::string(value);
+            return absl::OkStatus();
+          },
+          [field](const ServerOptions& options) {
+            const std::string& value = Get(field, options);
+            return value.empty() ? std::string("(as trained)") : value;
+          }};
+}
+
+template <typename T>
+Row Number(std::string name, std::string unit, T low, T high, Field<T> field, std::string meaning) {
+  const std::string range = absl::StrCat(low, " to ", high);
+  return {name,
+          unit,
+          range,
+          meaning,
+          false,
+          [name, range, low, high, field](ServerOptions& options, absl::string_view value) {
+            T number{};
+            bool parsed;
+            if constexpr (std::is_same_v<T, double>) {
+              parsed = absl::SimpleAtod(value, &number);
+            } else {
+              parsed = absl::SimpleAtoi(value, &number);
+            }
+            if (!parsed || !(number >= low && number <= high)) return BadValue(name, value, range);
+            field(options) = number;
+            return absl::OkStatus();
+          },
+          [field](const ServerOptions& options) { return absl::StrCat(Get(field, options)); }};
+}
+
+// A size in bytes with an optional suffix K, M, G or T (1024 each).
+bool ParseBytes(absl::string_view text, int64_t* bytes) {
+  int shift = 0;
+  const size_t suffix =
+      text.empty() ? std::string::npos : std::string("KMGT").find(absl::ascii_toupper(text.back()));
+  if (suffix != std::string::npos) {
+    shift = 10 * (static_cast<int>(suffix) + 1);
+    text.remove_suffix(1);
+  }
+  int64_t number = 0;
+  if (!absl::SimpleAtoi(text, &number) || number < 0) return false;
+  if (number > (std::numeric_limits<int64_t>::max() >> shift)) return false;
+  *bytes = number << shift;
+  return true;
+}
+
+std::string FormatBytes(int64_t bytes) {
+  constexpr char kSuffixes[] = "KMGT";
+  for (int i = 3; i >= 0; --i) {
+    const int64_t unit = int64_t{1} << (10 * (i + 1));
+    if (bytes >= unit && bytes % unit == 0) {
+      return absl::StrCat(bytes / unit, std::string(1, kSuffixes[i]));
+    }
+  }
+  return absl::StrCat(bytes);
+}
+
+Row Bytes(std::string name, int64_t low, int64_t high, Field<int64_t> field, std::string meaning) {
+  const std::string range = absl::StrCat(FormatBytes(low), " to ", FormatBytes(high));
+  return {name,
+          "bytes (K, M, G, T)",
+          range,
+          meaning,
+          false,
+          [name, range, low, high, field](ServerOptions& options, absl::string_view value) {
+            int64_t bytes = 0;
+            if (!ParseBytes(value, &bytes) || bytes < low || bytes > high) {
+              return BadValue(name, value, range);
+            }
+            field(options) = bytes;
+            return absl::OkStatus();
+          },
+          [field](const ServerOptions& options) { return FormatBytes(Get(field, options)); }};
+}
+
+Row Seconds(std::string name, double low, double high, Field<absl::Duration> field,
+            std::string meaning) {
+  const std::string range = absl::StrFormat("%g to %g", low, high);
+  return {name,
+          "seconds",
+          range,
+          meaning,
+          false,
+          [name, range, low, high, field](ServerOptions& options, absl::string_view value) {
+            double seconds = 0;
+            if (!absl::SimpleAtod(value, &seconds) || !(seconds >= low && seconds <= high)) {
+              return BadValue(name, value, range);
+            }
+            field(options) = absl::Seconds(seconds);
+            return absl::OkStatus();
+          },
+          [field](const ServerOptions& options) {
+            return absl::StrFormat("%g", absl::ToDoubleSeconds(Get(field, options)));
+          }};
+}
+
+Row Flag(std::string name, Field<bool> field, std::string meaning) {
+  return {name,
+          "",
+          "true or false",
+          meaning,
+          true,
+          [name, field](ServerOptions& options, absl::string_view value) {
+            if (value != "true" && value != "false") {
+              return BadValue(name, value, "true or false");
+            }
+            field(options) = value == "true";
+            return absl::OkStatus();
+          },
+          [field](const ServerOptions& options) {
+            return std::string(Get(field, options) ? "true" : "false");
+          }};
+}
+
+#define VNSA_FIELD(type, member) Field<type>([](ServerOptions& o) -> type& { return o.member; })
+
+void AddModelRows(std::vector<Row>& rows) {
+  constexpr int64_t kMaxBytes = int64_t{1} << 50;
+  rows.push_back(Text("model", "a folder", VNSA_FIELD(std::string, runtime.model_dir),
+                      "Hugging Face folder of the model; empty: the bundled demo model."));
+  rows.push_back({"load-format", "", "one of auto, dummy",
+                  "dummy: random weights of the folder's configuration, for benches.", false,
+                  [](ServerOptions& options, absl::string_view value) {
+                    if (value != "auto" && value != "dummy") {
+                      return BadValue("load-format", value, "one of auto, dummy");
+                    }
+                    options.runtime.dummy_weights = value == "dummy";
+                    return absl::OkStatus();
+                  },
+                  [](const ServerOptions& options) {
+                    return std::string(options.runtime.dummy_weights ? "dummy" : "auto");
+                  }});
+  rows.push_back(Choice("attention",
+                        {"dense", "causal_nsa", "released_nsa", "tri_shape", "minference",
+                         "flexprefill", "xattention"},
+                        VNSA_FIELD(std::string, runtime.attention),
+                        "Attention over visual tokens, instead of the one trained."));
+  rows.push_back(Choice("compute-type", {"auto", "fp32", "bf16"},
+                        VNSA_FIELD(std::string, runtime.compute_type),
+                        "Arithmetic of weights; auto: bf16 where the processor has it."));
+  rows.push_back({"preprocess", "", "one of lmms_eval, qwen_vl_utils",
+                  "Published preprocessing used when a question names none.", false,
+                  [](ServerOptions& options, absl::string_view value) {
+                    if (value != "lmms_eval" && value != "qwen_vl_utils") {
+                      return BadValue("preprocess", value, "one of lmms_eval, qwen_vl_utils");
+                    }
+                    options.runtime.preprocess_mode = value == "lmms_eval"
+                                                          ? PreprocessMode::kLmmsEval
+                                                          : PreprocessMode::kQwenVlUtils;
+                    return absl::OkStatus();
+                  },
+                  [](const ServerOptions& options) {
+                    return std::string(options.runtime.preprocess_mode == PreprocessMode::kLmmsEval
+                                           ? "lmms_eval"
+                                           : "qwen_vl_utils");
+                  }});
+  rows.push_back(Number<int>("threads", "threads", 0, 1024, VNSA_FIELD(int, runtime.cpu_threads),
+                             "Threads that compute; 0: all cores."));
+  rows.push_back(Bytes("kv-bytes", 0, kMaxBytes, VNSA_FIELD(int64_t, runtime.kv_bytes),
+                       "Memory for keys and values; 0: chosen from context and free memory."));
+  rows.push_back(Number<int64_t>("max-context", "tokens", 0, int64_t{1} << 24,
+                                 VNSA_FIELD(int64_t, runtime.max_context_tokens),
+                                 "Longest prompt plus answer; 0: the model's."));
+  rows.push_back(Number<int>("max-running", "questions", 1, 1024,
+                             VNSA_FIELD(int, runtime.max_running), "Questions that run at once."));
+  rows.push_back(Number<int>("max-waiting", "questions", 1, 100000,
+                             VNSA_FIELD(int, runtime.max_waiting),
+                             "Questions that wait; beyond: UNAVAILABLE."));
+  rows.push_back(Number<int>("prefill-chunk", "tokens", 16, 65536,
+                             VNSA_FIELD(int, runtime.prefill_chunk_tokens),
+                             "Prompt tokens of one step."));
+  rows.push_back(Number<int>("default-output-tokens", "tokens", 1, 1 << 20,
+                             VNSA_FIELD(int, runtime.default_max_output_tokens),
+                             "Answer length when a question names none."));
+  rows.push_back(Number<int>("max-output-tokens", "tokens", 1, 1 << 20,
+                             VNSA_FIELD(int, runtime.max_output_tokens), "Longest answer."));
+}
+
+void AddMediaRows(std::vector<Row>& rows) {
+  rows.push_back(Text("decoder", "a program", VNSA_FIELD(std::string, runtime.decoder_binary),
+                      "Path of videonsa-decoder; empty: beside this program."));
+  rows.push_back(Number<int>("decoders", "processes", 1, 64,
+                             VNSA_FIELD(int, runtime.decoder_processes),
+                             "Decoder processes side by side."));
+  rows.push_back(Number<double>("default-fps", "frames a second", 0.01, 60,
+                                VNSA_FIELD(double, runtime.default_fps),
+                                "Sampling rate when a question names none."));
+  rows.push_back(Number<int>("max-frames", "frames", 2, 100000, VNSA_FIELD(int, runtime.max_frames),
+                             "Frames of one clip."));
+}
+
+void AddListenRows(std::vector<Row>& rows) {
+  rows.push_back(Text("listen", "host:port, port 0 chooses", VNSA_FIELD(std::string, listen),
+                      "Public address."));
+  rows.push_back(Text("admin-listen", "host:port, port 0 chooses, empty: none",
+                      VNSA_FIELD(std::string, admin_listen),
+                      "Address of operator calls and probes; never public."));
+  rows.push_back(Text("metrics-listen", "host:port, port 0 chooses, empty: none",
+                      VNSA_FIELD(std::string, metrics_listen), "Address of GET /metrics."));
+  rows.push_back(Flag("reflection", VNSA_FIELD(bool, reflection),
+                      "Answer gRPC reflection, so that generic tools know the methods."));
+  rows.push_back(Number<int>("max-streams", "calls", 1, 10000,
+                             VNSA_FIELD(int, max_concurrent_streams),
+                             "Open calls of one connection."));
+}
+
+void AddClipRows(std::vector<Row>& rows) {
+  constexpr int64_t kMaxBytes = int64_t{1} << 50;
+  rows.push_back(Text("clip-dir", "a folder", VNSA_FIELD(std::string, clips.dir),
+                      "Where clips are stored; empty: videonsa/clips under the user's state "
+                      "folder."));
+  rows.push_back(Bytes("max-clip-bytes", 1, kMaxBytes, VNSA_FIELD(int64_t, clips.max_clip_bytes),
+                       "Largest clip."));
+  rows.push_back(Bytes("tenant-clip-bytes", 1, kMaxBytes, VNSA_FIELD(int64_t, clips.tenant_bytes),
+                       "Clips of one tenant."));
+  rows.push_back(Number<int>("tenant-clips", "clips", 1, 1000000,
+                             VNSA_FIELD(int, clips.tenant_clips), "Clips of one tenant."));
+  rows.push_back(Number<int>("tenant-uploads", "uploads", 1, 10000,
+                             VNSA_FIELD(int, clips.tenant_uploads),
+                             "Unfinished uploads of one tenant."));
+  rows.push_back(Bytes("total-clip-bytes", 1, kMaxBytes, VNSA_FIELD(int64_t, clips.total_bytes),
+                       "All clips."));
+  rows.push_back(Number<double>("free-space-floor", "share", 0, 0.99,
+                                VNSA_FIELD(double, clips.free_space_floor),
+                                "Share of the file system that uploads leave free."));
+  rows.push_back(Seconds("clip-ttl", 60, 3.2e7, VNSA_FIELD(absl::Duration, clips.default_ttl),
+                         "Life of a clip after its last use, if the upload names none."));
+  rows.push_back(Seconds("max-clip-ttl", 60, 3.2e8, VNSA_FIELD(absl::Duration, clips.max_ttl),
+                         "Longest life an upload may name."));
+  rows.push_back(Seconds("upload-ttl", 60, 3.2e6, VNSA_FIELD(absl::Duration, clips.upload_ttl),
+                         "Life of an unfinished upload after its last byte."));
+  rows.push_back(Seconds("upload-idle", 1, 3600, VNSA_FIELD(absl::Duration, upload_idle),
+                         "An upload stream without a chunk for so long ends."));
+  rows.push_back(Bytes("upload-min-rate", 0, int64_t{1} << 30, VNSA_FIELD(int64_t, upload_min_rate),
+                       "A second, averaged over 10 s; slower upload streams end."));
+}
+
+void AddRequestRows(std::vector<Row>& rows) {
+  rows.push_back(Seconds("default-deadline", 1, 86400, VNSA_FIELD(absl::Duration, default_deadline),
+                         "Time for a question whose caller set no deadline."));
+  rows.push_back(Seconds("max-deadline", 1, 86400, VNSA_FIELD(absl::Duration, max_deadline),
+                         "Longest time for a question."));
+  rows.push_back(Number<int>("max-clips", "clips and pictures", 1, 64,
+                             VNSA_FIELD(int, question.max_clips), "In one question."));
+  rows.push_back(Bytes("max-text-bytes", 1, 3 << 20, VNSA_FIELD(int64_t, question.max_text_bytes),
+                       "All texts of one question."));
+  rows.push_back(Bytes("max-inline-bytes", 0, 3 << 20,
+                       VNSA_FIELD(int64_t, question.max_inline_bytes),
+                       "A clip or picture sent inside a question."));
+  rows.push_back(Seconds("replay-ttl", 0, 86400, VNSA_FIELD(absl::Duration, replay_ttl),
+                         "How long an answer is kept for repeats of its request_id."));
+  rows.push_back(Bytes("replay-bytes", 0, int64_t{1} << 34, VNSA_FIELD(int64_t, replay_bytes),
+                       "Memory of those answers."));
+  rows.push_back(Bytes("stream-behind", 1024, 3 << 20, VNSA_FIELD(int64_t, stream_behind_bytes),
+                       "Text that the reader of a stream may be behind."));
+  rows.push_back(Seconds("stream-stall", 1, 3600, VNSA_FIELD(absl::Duration, stream_stall),
+                         "A reader that takes nothing for so long is cut off."));
+}
+
+void AddLifeRows(std::vector<Row>& rows) {
+  rows.push_back(Seconds("drain-grace", 0, 3600, VNSA_FIELD(absl::Duration, drain_grace),
+                         "Wait between NOT_SERVING and closing the listener."));
+  rows.push_back(Seconds("drain-timeout", 0, 86400, VNSA_FIELD(absl::Duration, drain_timeout),
+                         "Time for open questions to end before they are cut short."));
+  rows.push_back(
+      {"log-level", "", "one of debug, info, warning, error", "Least level written.", false,
+       [](ServerOptions& options, absl::string_view value) {
+         if (!ParseLogLevel(value, &options.log_level)) {
+           return BadValue("log-level", value, "one of debug, info, warning, error");
+         }
+         return absl::OkStatus();
+       },
+       [](const ServerOptions& options) { return std::string(LogLevelName(options.log_level)); }});
+}
+
+#undef VNSA_FIELD
+
+const std::vector<Row>& Rows() {
+  static const auto* const kRows = [] {
+    auto* rows = new std::vector<Row>;
+    AddModelRows(*rows);
+    AddMediaRows(*rows);
+    AddListenRows(*rows);
+    AddClipRows(*rows);
+    AddRequestRows(*rows);
+    AddLifeRows(*rows);
+    return rows;
+  }();
+  return *kRows;
+}
+
+std::string FolderOfThisProgram() {
+  char path[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", path, sizeof(path));
+  if (size <= 0) return ".";
+  const std::string whole(path, static_cast<size_t>(size));
+  return whole.substr(0, whole.rfind('/'));
+}
+
+bool Exists(const std::string& path) {
+  struct stat facts {};
+  return stat(path.c_str(), &facts) == 0;
+}
+
+// The first that exists, else the first.
+std::string FirstExisting(const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    if (Exists(path)) return path;
+  }
+  return paths.front();
+}
+
+std::string StateFolder() {
+  if (const char* state = getenv("XDG_STATE_HOME"); state != nullptr && *state == '/') {
+    return state;
+  }
+  if (const char* home = getenv("HOME"); home != nullptr && *home == '/') {
+    return absl::StrCat(home, "/.local/state");
+  }
+  return absl::StrCat("/tmp/videonsa-", geteuid());
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments) {
+  CommandLine line;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    if (argument == "--help" || argument == "-h") {
+      line.help = true;
+      continue;
+    }
+    if (argument == "--version") {
+      line.version = true;
+      continue;
+    }
+    const size_t equals = argument.find('=');
+    const std::string name =
+        absl::StartsWith(argument, "--")
+            ? argument.substr(2, equals == std::string::npos ? std::string::npos : equals - 2)
+            : "";
+    const auto row = std::find_if(Rows().begin(), Rows().end(),
+                                  [&name](const Row& r) { return r.name == name; });
+    if (row == Rows().end()) {
+      return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_UNKNOWN",
+                       absl::StrCat("\"", argument.substr(0, 64), "\" is no option; see --help"));
+    }
+    std::string value;
+    if (equals != std::string::npos) {
+      value = argument.substr(equals + 1);
+    } else if (row->flag) {
+      value = "true";
+    } else if (i + 1 < arguments.size()) {
+      value = arguments[++i];
+    } else {
+      return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_INVALID",
+                       absl::StrCat("--", name, " needs a value"));
+    }
+    if (absl::Status set = row->set(line.options, value); !set.ok()) return set;
+  }
+  return line;
+}
+
+std::string HelpText() {
+  const ServerOptions defaults;
+  std::string text =
+      "videonsa-server: answers questions about videos over gRPC.\n\n"
+      "Usage: videonsa-server [--OPTION=VALUE]...\n\nOptions:\n";
+  for (const Row& row : Rows()) {
+    absl::StrAppendFormat(&text, "  --%s%s\n      %s\n      Range: %s. Default: %s.\n", row.name,
+                          row.unit.empty() ? "" : absl::StrCat("  [", row.unit, "]"), row.meaning,
+                          row.range, row.get(defaults));
+  }
+  absl::StrAppend(
+      &text,
+      "  --version\n  --help\n\nOn SIGTERM or SIGINT the server drains; a second signal "
+      "shortens that to 5 s.\nExit codes: 0 ended as asked, 2 wrong usage, 3 the model "
+      "cannot be loaded, 4 an address\ncannot be listened on, 5 the clip folder cannot "
+      "be used.\n");
+  return text;
+}
+
+std::string OptionsMarkdown() {
+  const ServerOptions defaults;
+  std::string text =
+      "| Option | Unit | Range | Default | Effect |\n| --- | --- | --- | --- | --- |\n";
+  for (const Row& row : Rows()) {
+    absl::StrAppend(&text, "| `--", row.name, "` | ", row.unit, " | ", row.range, " | ",
+                    row.get(defaults), " | ", row.meaning, " |\n");
+  }
+  return text;
+}
+
+void ResolvePaths(ServerOptions& options) {
+  const std::string here = FolderOfThisProgram();
+  if (options.runtime.model_dir.empty()) {
+    options.runtime.model_dir = FirstExisting({here + "/../share/videonsa/demo_model/weights",
+                                               here + "/../../../deploy/demo_model/weights"});
+  }
+  if (options.runtime.decoder_binary.empty()) {
+    options.runtime.decoder_binary =
+        FirstExisting({here + "/videonsa-decoder", here + "/../libexec/videonsa-decoder"});
+  }
+  if (options.clips.dir.empty()) options.clips.dir = StateFolder() + "/videonsa/clips";
+}
+
+}  // namespace videonsa

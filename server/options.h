@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "runtime/serving/runtime.h"
+#include "runtime/telemetry/log.h"
+#include "server/clip_store/clip_store.h"
+
+namespace videonsa {
+
+/// Bounds of one question, beyond those of the model.
+struct QuestionLimits {
+  int max_turns = 64;
+  int max_parts_per_turn = 64;
+  int64_t max_text_bytes = 32 * 1024;  ///< over all texts of a question
+  int max_clips = 8;                   ///< clips and pictures
+  int64_t max_inline_bytes = 3 * 1024 * 1024;
+  double max_fps = 60.0;
+  int max_stops = 8;
+  int max_stop_bytes = 64;
+  int max_top_logprobs = 20;
+};
+
+/// Everything the server can be told. Each field is one row of the table in options.cc.
+struct ServerOptions {
+  RuntimeOptions runtime;
+  ClipStoreOptions clips;
+  QuestionLimits question;
+
+  std::string listen = "127.0.0.1:8090";
+  std::string admin_listen = "127.0.0.1:0";    ///< empty: none
+  std::string metrics_listen = "127.0.0.1:0";  ///< empty: none
+  bool reflection = true;
+  int max_concurrent_streams = 128;  ///< per connection
+
+  absl::Duration default_deadline = absl::Seconds(120);
+  absl::Duration max_deadline = absl::Seconds(600);
+  absl::Duration replay_ttl = absl::Minutes(10);  ///< of stored answers, by request_id
+  int64_t replay_bytes = 64 * 1024 * 1024;
+  int64_t stream_behind_bytes = 256 * 1024;         ///< text that a slow reader may leave unread
+  absl::Duration stream_stall = absl::Seconds(60);  ///< a write that takes longer ends the stream
+  absl::Duration upload_idle = absl::Seconds(15);   ///< without a chunk
+  int64_t upload_min_rate = 64 * 1024;              ///< bytes a second, averaged over 10 s
+
+  absl::Duration drain_grace = absl::ZeroDuration();
+  absl::Duration drain_timeout = absl::Seconds(60);
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+/// What the command line asks for.
+struct CommandLine {
+  ServerOptions options;
+  bool help = false;
+  bool version = false;
+};
+
+/// Reads `--name=value`, `--name value` and `--flag`.
+/// Errors: INVALID_ARGUMENT naming the option, the value and the range; unknown options too.
+absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments);
+
+/// Every option with its unit, range, default and meaning.
+std::string HelpText();
+
+/// The options' table in Markdown, for the README.
+std::string OptionsMarkdown();
+
+/// Fills in what depends on where the binary lies: the bundled model, the decoder, the clip folder.
+void ResolvePaths(ServerOptions& options);
+
+}  // namespace videonsa

@@ -1,0 +1,141 @@
+#include "server/run_server.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "runtime/base/error.h"
+#include "runtime/telemetry/log.h"
+#include "runtime/telemetry/metrics.h"
+#include "server/options.h"
+#include "server/result_conversion.h"
+#include "server/videonsa_server.h"
+
+namespace videonsa {
+namespace {
+
+constexpr int kExitOk = 0;
+constexpr int kExitUsage = 2;
+constexpr int kExitModel = 3;
+constexpr int kExitAddress = 4;
+constexpr int kExitClipDir = 5;
+
+// Says on stderr, for people, why the server does not start.
+int Fail(int code, const char* what, const absl::Status& status) {
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  fprintf(stderr, "videonsa-server: %s: %s (%s)\n", what, std::string(status.message()).c_str(),
+          info ? info->reason.c_str() : absl::StatusCodeToString(status.code()).c_str());
+  return code;
+}
+
+std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
+
+void PrintReady(const VideonsaServer& server, const ServerOptions& options,
+                const ModelFacts& model) {
+  std::string line =
+      absl::StrCat("videonsa-server ready on ", HostOf(options.listen), ":", server.port());
+  absl::StrAppend(&line, " (");
+  if (server.metrics_port() != 0) {
+    absl::StrAppend(&line, "metrics on ", HostOf(options.metrics_listen), ":",
+                    server.metrics_port(), ", ");
+  }
+  if (server.admin_port() != 0) {
+    absl::StrAppend(&line, "admin on ", HostOf(options.admin_listen), ":", server.admin_port(),
+                    ", ");
+  }
+  absl::StrAppend(&line, "model ", model.name, ", ", model.compute_type, ", ",
+                  SemanticsName(model.semantics), model.random_weights ? ", random weights" : "",
+                  ")");
+  printf("%s\n", line.c_str());
+  fflush(stdout);
+}
+
+// Waits for signals: the first ends the serving, the second hurries the drain. SIGTERM comes from a
+// supervisor, which wants the grace; SIGINT from a person, who does not.
+class SignalThread {
+ public:
+  explicit SignalThread(const sigset_t& signals) : thread_([this, signals] { Run(signals); }) {}
+  ~SignalThread() {
+    // Ends the wait; blocked in every thread, so only sigwait sees it.
+    pthread_kill(thread_.native_handle(), SIGUSR2);
+    thread_.join();
+  }
+
+  absl::Notification stop;
+  absl::Notification hurry;
+  bool interactive = false;  // set before `stop`
+
+ private:
+  void Run(const sigset_t& signals) {
+    int signal = 0;
+    while (sigwait(&signals, &signal) == 0 && signal != SIGUSR2) {
+      if (!stop.HasBeenNotified()) {
+        interactive = signal == SIGINT;
+        stop.Notify();
+      } else if (!hurry.HasBeenNotified()) {
+        hurry.Notify();
+      }
+    }
+  }
+
+  std::thread thread_;  // last: uses what is above
+};
+
+int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThread& signals) {
+  MetricsRegistry metrics;
+  CountLogMessages(&metrics);
+  const Clock& clock = Clock::Real();
+  absl::StatusOr<std::unique_ptr<VideonsaServer>> server =
+      VideonsaServer::Start(options, clock, metrics);
+  if (!server.ok()) {
+    CountLogMessages(nullptr);
+    const std::optional<ErrorInfo> info = GetErrorInfo(server.status());
+    const bool address = info && info->reason == "ADDRESS_IN_USE";
+    return Fail(address ? kExitAddress : kExitClipDir, "cannot start", server.status());
+  }
+  absl::StatusOr<std::unique_ptr<Runtime>> runtime = create(options.runtime, clock, metrics);
+  int code = kExitOk;
+  if (runtime.ok()) {
+    const ModelFacts model = (*runtime)->model();
+    (*server)->Serve(*std::move(runtime));
+    PrintReady(**server, options, model);
+    signals.stop.WaitForNotification();
+    const absl::Duration grace = signals.interactive ? absl::ZeroDuration() : options.drain_grace;
+    const int cut = (*server)->Drain(grace, options.drain_timeout, &signals.hurry);
+    Log(LogLevel::kInfo, "drained", {{"questions_cut_short", cut}});
+  } else {
+    code = Fail(kExitModel, "the model cannot be loaded", runtime.status());
+  }
+  server->reset();
+  CountLogMessages(nullptr);
+  return code;
+}
+
+}  // namespace
+
+int RunServer(const std::vector<std::string>& arguments, const RuntimeFactory& create) {
+  absl::StatusOr<CommandLine> line = ParseCommandLine(arguments);
+  if (!line.ok()) return Fail(kExitUsage, "wrong usage", line.status());
+  if (line->help) {
+    fputs(HelpText().c_str(), stdout);
+    return kExitOk;
+  }
+  if (line->version) {
+    printf("videonsa-server %s\n", ServerVersion().c_str());
+    return kExitOk;
+  }
+  ResolvePaths(line->options);
+  SetLogLevel(line->options.log_level);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR2}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  SignalThread waiter(signals);
+  return Serve(line->options, create, waiter);
+}
+
+}  // namespace videonsa

@@ -1,0 +1,29 @@
+#include "server/unary_call.h"
+
+namespace videonsa {
+
+UnaryCall::UnaryCall(ServerCore& core, Method method, grpc::CallbackServerContext& context,
+                     grpc::ByteBuffer* response)
+    : meter_(core.calls, method),
+      context_(MakeCallContext(context, core.clock, core.options)),
+      response_(response),
+      link_(std::make_shared<Link>()) {
+  absl::MutexLock lock(&link_->mutex_);
+  link_->call_ = this;
+}
+
+void UnaryCall::Link::End(absl::StatusOr<grpc::ByteBuffer> result) {
+  absl::MutexLock lock(&mutex_);
+  if (call_ == nullptr) return;
+  if (result.ok()) *call_->response_ = *std::move(result);
+  std::exchange(call_, nullptr)->FinishWith(result.status());
+}
+
+void UnaryCall::FinishWith(const absl::Status& status) {
+  meter_.SetCode(static_cast<int>(status.code()));
+  Finish(ToGrpcStatus(status, context_.request_id));
+}
+
+void UnaryCall::OnCancel() { link_->End(absl::CancelledError("the caller left")); }
+
+}  // namespace videonsa

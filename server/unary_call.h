@@ -1,0 +1,89 @@
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "runtime/base/error.h"
+#include "server/call_context.h"
+#include "server/call_metrics.h"
+#include "server/raw_message.h"
+#include "server/server_core.h"
+#include "server/status_conversion.h"
+#include "server/worker_pool.h"
+
+namespace videonsa {
+
+/// A unary call whose work may outlive it: the caller may leave while a worker is busy for it.
+///
+/// Invariants: Finish is called exactly once: by the first of End and OnCancel.
+/// Lifetime: gRPC's until OnDone; the worker holds only the shared Link.
+class UnaryCall : public grpc::ServerUnaryReactor {
+ public:
+  /// What a worker holds. Threads: any.
+  class Link {
+   public:
+    /// Ends the call with `result`, unless it has ended.
+    void End(absl::StatusOr<grpc::ByteBuffer> result);
+
+   private:
+    friend class UnaryCall;
+    absl::Mutex mutex_;
+    UnaryCall* call_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null once finished
+  };
+
+  UnaryCall(ServerCore& core, Method method, grpc::CallbackServerContext& context,
+            grpc::ByteBuffer* response);
+
+  const CallContext& context() const { return context_; }
+  std::shared_ptr<Link> link() const { return link_; }
+
+  void OnCancel() override;
+  void OnDone() override { delete this; }
+
+ private:
+  void FinishWith(const absl::Status& status);
+
+  CallMeter meter_;
+  const CallContext context_;
+  grpc::ByteBuffer* const response_;  // gRPC's, valid until Finish
+  const std::shared_ptr<Link> link_;
+};
+
+/// Parses a `Request`, runs `handle(const CallContext&, const Request&) -> StatusOr<Response>` and
+/// ends the call. With a pool, `handle` runs there and may wait; without, it must not wait.
+template <typename Request, typename Handle>
+grpc::ServerUnaryReactor* ServeUnary(ServerCore& core, Method method, WorkerPool* pool,
+                                     grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* bytes, grpc::ByteBuffer* response,
+                                     Handle handle) {
+  auto* const call = new UnaryCall(core, method, *context, response);
+  const std::shared_ptr<UnaryCall::Link> link = call->link();
+  auto request = std::make_shared<Request>();
+  if (absl::Status parsed = ParseMessage(*bytes, *request); !parsed.ok()) {
+    link->End(parsed);
+    return call;
+  }
+  auto work = [link, request, caller = call->context(), handle = std::move(handle)] {
+    auto result = handle(caller, static_cast<const Request&>(*request));
+    if (result.ok()) {
+      link->End(SerializeMessage(*result));
+    } else {
+      link->End(result.status());
+    }
+  };
+  if (pool == nullptr) {
+    work();
+  } else if (!pool->TrySubmit(std::move(work))) {
+    link->End(MakeError(absl::StatusCode::kUnavailable,
+                        ErrorInfo{.reason = "QUEUE_FULL", .retry_after = absl::Seconds(1)},
+                        "too many calls wait for the disk or the prober"));
+  }
+  return call;
+}
+
+}  // namespace videonsa

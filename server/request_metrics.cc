@@ -1,3 +1,4 @@
+// size: the constructor is one list of metrics
 #include "server/request_metrics.h"
 
 #include <algorithm>

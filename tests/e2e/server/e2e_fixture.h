@@ -28,7 +28,7 @@ inline std::string ReadFile(const std::string& path) {
 
 /// Path of a clip or picture that the tests bring along.
 inline std::string MediaPath(const std::string& name) {
-  return std::string(VIDEONSA_TEST_DATA) + "/media/" + name;
+  return std::string(VIDEONSA_TEST_DATA) + "/e2e/" + name;
 }
 
 /// A question about the bytes of a clip; greedy, few tokens.

@@ -35,4 +35,10 @@ if [ -n "${CLIP:-}" ]; then
   ask "$CLIP" "${QUESTION:-What happens in this clip?}"
   exit 0
 fi
-"$root/deploy/demo/questions.sh" "$bin" "$address" "$work"
+ask "$root/tests/data/e2e/stream-of-water.mp4" "What color is the object?"
+cat <<'TEXT'
+
+The bundled model is a tiny one trained on rendered shapes for minutes: the path, the report and the
+budget above are real, the words are not to be trusted. For real answers give the server real weights:
+  make serve MODEL=/path/to/a/Qwen2.5-VL/or/VideoNSA/folder
+TEXT

@@ -326,7 +326,6 @@ absl::StatusOr<LoadedVisual> DecoderMediaLoader::LoadImage(const ImagePart& imag
   patches->rows.resize(visual.grid.num_patches() * kPatchDim);
   for (int k = 0; k < kTemporalPatch; ++k) WritePatches(pixels, k, patches->rows.data());
   visual.patches = std::move(patches);
-  visual.report.frame_times = {absl::ZeroDuration()};
   visual.report.frames_decoded = 1;
   return visual;
 }

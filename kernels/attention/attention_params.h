@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/attention/paged_kv.h"
+#include "kernels/attention/sparse_params.h"
 
 namespace videonsa {
 
@@ -99,18 +100,15 @@ struct AttentionMassParams {
   double* mass = nullptr;
 };
 
-/// Block-sparse patterns for dense checkpoints, without training (kernels.md section 3).
-enum class SparsePattern : uint8_t { kTriShape, kMInference, kFlexPrefill, kXAttention };
-
-/// Prefill of a whole prompt under one of the patterns; all rows, one layer.
+/// Prefill of a whole prompt under a sparse pattern; all rows, one layer.
 ///
 /// Shapes: q, out [num_rows, num_q_heads * head_dim] fp32, row r is position r
-/// Settings are the published ones and constants of kernels/attention/sparse_patterns.h.
 struct SparsePrefillParams {
   PagedKv kv;
   ConstRows q;
   MutableRows out;
   SparsePattern pattern = SparsePattern::kTriShape;
+  SparseSettings settings;
   int num_q_heads = 0;
   int num_rows = 0;
   float scale = 0;

@@ -176,6 +176,16 @@ HWY_INLINE void RaiseReference(float* HWY_RESTRICT state, size_t head_dim, float
 // Reference is raised only past this excess: weights stay below 2^8, far from overflow.
 inline constexpr float kReferenceSlack = 8.0f;
 
+// Which keys of vector `v` of the tile the row sees.
+HWY_INLINE hn::Mask<FloatTag> SeenKeys(size_t v, const TileRow& row, const KvTile& tile) {
+  const FloatTag d;
+  const FloatVec j = hn::Iota(d, static_cast<float>(v * kLanes));
+  const auto seen = hn::And(hn::Ge(j, hn::Set(d, static_cast<float>(row.lo))),
+                            hn::Lt(j, hn::Set(d, static_cast<float>(row.hi))));
+  if (tile.visible == nullptr) return seen;
+  return hn::And(seen, hn::Gt(hn::LoadU(d, tile.visible + v * kLanes), hn::Zero(d)));
+}
+
 template <bool kMasked>
 HWY_INLINE void SoftmaxRow(const TileRow& row, const KvTile& tile, size_t head_dim,
                            float log2_scale, float* HWY_RESTRICT s) {
@@ -183,17 +193,16 @@ HWY_INLINE void SoftmaxRow(const TileRow& row, const KvTile& tile, size_t head_d
   constexpr size_t kVecs = kKvPageTokens / kLanes;
   const FloatVec c = hn::Set(d, log2_scale);
   const FloatVec minus_inf = hn::Set(d, -std::numeric_limits<float>::infinity());
-  const FloatVec lo = hn::Set(d, static_cast<float>(row.lo));
-  const FloatVec hi = hn::Set(d, static_cast<float>(row.hi));
   FloatVec x[kVecs];
+  hn::Mask<FloatTag> seen[kVecs];
   FloatVec top = minus_inf;
 #pragma GCC unroll 16
   for (size_t v = 0; v < kVecs; ++v) {
     x[v] = hn::Mul(hn::LoadU(d, s + v * kLanes), c);
     if constexpr (kMasked) {
       if (tile.keep) x[v] = hn::Mul(x[v], hn::LoadU(d, tile.keep + v * kLanes));
-      const FloatVec j = hn::Iota(d, static_cast<float>(v * kLanes));
-      x[v] = hn::IfThenElse(hn::And(hn::Ge(j, lo), hn::Lt(j, hi)), x[v], minus_inf);
+      seen[v] = SeenKeys(v, row, tile);
+      x[v] = hn::IfThenElse(seen[v], x[v], minus_inf);
     }
     top = hn::Max(top, x[v]);
   }
@@ -207,10 +216,7 @@ HWY_INLINE void SoftmaxRow(const TileRow& row, const KvTile& tile, size_t head_d
 #pragma GCC unroll 16
   for (size_t v = 0; v < kVecs; ++v) {
     FloatVec p = Exp2(hn::Sub(x[v], r));
-    if constexpr (kMasked) {
-      const FloatVec j = hn::Iota(d, static_cast<float>(v * kLanes));
-      p = hn::IfThenElseZero(hn::And(hn::Ge(j, lo), hn::Lt(j, hi)), p);
-    }
+    if constexpr (kMasked) p = hn::IfThenElseZero(seen[v], p);
     sum = hn::Add(sum, p);
     if constexpr (kMasked) {
       if (tile.keep) p = hn::Mul(p, hn::LoadU(d, tile.keep + v * kLanes));
@@ -363,7 +369,7 @@ HWY_INLINE void AttendTile(const TileRow* HWY_RESTRICT rows, int num_rows, const
   ForGroups(num_rows, [&](auto group_size, int first) HWY_ATTR {
     constexpr int kRows = decltype(group_size)::value;
     const TileRow* group = rows + first;
-    bool masked = tile.keep != nullptr;
+    bool masked = tile.keep != nullptr || tile.visible != nullptr;
     for (int m = 0; m < kRows; ++m) masked |= group[m].lo > 0 || group[m].hi < kKvPageTokens;
     if (masked) {
       AttendGroup<kKind, kRows, true>(group, tile, head_dim, log2_scale);

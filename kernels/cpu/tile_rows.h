@@ -32,6 +32,8 @@ struct KvTile {
   const void* v = nullptr;
   /// [64] 1 or 0; a key with 0 acts as a zero key with a zero value. Null: all are kept.
   const float* keep = nullptr;
+  /// [64] 1 or 0; a key with 0 is not seen at all. Null: all are seen.
+  const float* visible = nullptr;
 };
 
 /// One (token, query head) while it walks over tiles.

@@ -167,6 +167,22 @@ std::vector<double> ReleasedNsa::OverKeys(int row, int slot, const std::vector<i
   return SoftmaxOver(logits, values, c_.head_dim).out;
 }
 
+std::vector<double> ReleasedNsa::DensePass(int row) const {
+  std::vector<double> out;
+  for (int head = 0; head < kHeads; ++head) {
+    std::vector<double> dense(c_.head_dim, 0.0);
+    if (c_.is_vision[row]) {  // Q7: a zero query over unzeroed values: their mean
+      for (int j = 0; j <= row; ++j) {
+        for (int d = 0; d < c_.head_dim; ++d) dense[d] += c_.V(j, head / 7)[d] / (row + 1.0);
+      }
+    } else {
+      dense = DenseRow(c_, row, head);
+    }
+    out.insert(out.end(), dense.begin(), dense.end());
+  }
+  return out;
+}
+
 ReleasedRow ReleasedNsa::Row(int row) { return Row(row, nullptr); }
 
 ReleasedRow ReleasedNsa::Row(int row, const std::vector<std::vector<int>>* forced_blocks) {
@@ -212,18 +228,7 @@ ReleasedRow ReleasedNsa::Row(int row, const std::vector<std::vector<int>>* force
       r.sparse_h[head * dim + d] += 0.5 * (gate(0) * cmp[d] + gate(1) * slc[d] + gate(2) * win[d]);
     }
   }
-  for (int head = 0; head < kHeads; ++head) {
-    std::vector<double> dense;
-    if (vision) {  // Q7: a zero query over unzeroed values: their mean
-      dense.assign(dim, 0.0);
-      for (int j = 0; j <= row; ++j) {
-        for (int d = 0; d < dim; ++d) dense[d] += c_.V(j, head / 7)[d] / (row + 1.0);
-      }
-    } else {
-      dense = DenseRow(c_, row, head);
-    }
-    r.dense_h.insert(r.dense_h.end(), dense.begin(), dense.end());
-  }
+  r.dense_h = DensePass(row);
   r.out = r.sparse_h;
   for (size_t i = 0; i < r.out.size(); ++i) r.out[i] += r.dense_h[i];
   if (vision) {

@@ -53,6 +53,7 @@ class ReleasedNsa {
 
  private:
   double LogitOfBlock(int row, int slot, int block) const;
+  std::vector<double> DensePass(int row) const;
   std::vector<double> OverKeys(int row, int slot, const std::vector<int>& keys) const;
 
   const AttentionCase& c_;

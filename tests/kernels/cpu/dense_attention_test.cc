@@ -254,7 +254,7 @@ TEST(AttentionMass, SharesOutOnePerRowAndHead) {
           logits.push_back(dot * c.Scale());
         }
         const double lse =
-            SoftmaxOver(logits, std::vector<std::vector<double>>(logits.size()), 0).lse;
+            reference::SoftmaxOver(logits, std::vector<std::vector<double>>(logits.size()), 0).lse;
         for (int j = 0; j <= row; ++j) want[j / 64] += std::exp(logits[j] - lse);
       }
     }

@@ -88,7 +88,9 @@ void RunCausalCases(unsigned seed, int count) {
         const size_t at = row * width + static_cast<size_t>(head) * c.head_dim;
         if (c.window > row || c.block_count > row / 64) {
           const std::vector<double> dense = DenseRow(c, row, head);
-          if (c.window > row) ASSERT_TRUE(AllClose(&out.o_win[at], dense.data(), c.head_dim));
+          if (c.window > row) {
+            ASSERT_TRUE(AllClose(&out.o_win[at], dense.data(), c.head_dim));
+          }
           if (c.block_count > row / 64) {
             ASSERT_TRUE(AllClose(&out.o_slc[at], dense.data(), c.head_dim));
           }

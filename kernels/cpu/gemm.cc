@@ -226,7 +226,9 @@ Gemm::~Gemm() = default;
 
 bool Gemm::MachineHasBf16() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bf16") != 0;
+  static const bool has =
+      __builtin_cpu_supports("avx512bf16") != 0 && Products(1).TakesPanels(DType::kBF16);
+  return has;
 #else
   return false;
 #endif

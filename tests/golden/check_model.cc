@@ -20,8 +20,8 @@ namespace videonsa::golden {
 namespace {
 
 // A choice is compared where the golden's gap between the last chosen and the first unchosen score
-// is clearly above the rounding of either side.
-constexpr float kClearGap = 1e-3f;
+// is above the rounding of either side (attention.md section 7).
+constexpr float kClearGap = 1e-5f;
 
 // Keeps what a prefill shows.
 class Recorder : public ForwardObserver {

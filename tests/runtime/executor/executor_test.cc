@@ -300,6 +300,98 @@ TEST(CpuExecutor, CausalNsaAccountCountsItsPairs) {
   EXPECT_NEAR(share, 1, 1e-9);
 }
 
+TinyModel ReleasedModel() {
+  TinyModel model;
+  model.semantics = "released_nsa";
+  model.q_heads = 28;
+  model.kv_heads = 4;
+  model.layers = 3;
+  model.selected_blocks = 2;
+  model.window_tokens = 40;
+  return model;
+}
+
+TEST(CpuExecutor, LayerSlicesEqualOnePiece) {
+  for (ComputeType type : Types()) {
+    ExecutorHarness harness(ReleasedModel(), WithType(type, 100));
+    const SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+    const int length = static_cast<int>(spec.token_ids.size());
+    const std::vector<int32_t> whole = harness.Answer(spec);
+    // A second sequence decodes between the layers of the first.
+    SequenceSpec other = harness.Prompt(2, 20, {});
+    const std::vector<int32_t> alone = harness.Answer(other);
+    ASSERT_TRUE(harness.executor().AddSequence(other).ok());
+    ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+    std::vector<int32_t> ids, other_ids;
+    const auto take = [&](const StepResult& result) {
+      for (const SampledToken& token : result.tokens) {
+        (token.sequence == spec.id ? ids : other_ids).push_back(token.token_id);
+      }
+    };
+    take(harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(other)}, {}}));
+    for (int layer = 0; layer < 3; ++layer) {
+      take(harness.MustRun({0, {}, {{spec.id, 0, length, layer, layer + 1}}, {other.id}}));
+      EXPECT_EQ(ids.size(), layer == 2 ? 1u : 0u);
+    }
+    while (ids.size() < whole.size()) take(harness.MustRun({0, {}, {}, {spec.id}}));
+    EXPECT_EQ(ids, whole);
+    EXPECT_EQ(other_ids, std::vector<int32_t>(alone.begin(), alone.begin() + 4));
+  }
+}
+
+TEST(CpuExecutor, ReleasedAccountCountsBothCopies) {
+  ExecutorHarness harness(ReleasedModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {1, 10, 10});  // one block: everything is chosen
+  const int64_t length = static_cast<int64_t>(spec.token_ids.size());
+  ASSERT_LT(length, 64);
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+  BranchPairs expected;
+  for (int64_t row = 0; row < length; ++row) {
+    const size_t i = static_cast<size_t>(row), n = static_cast<size_t>(length);
+    const bool vision = spec.positions[i] != spec.positions[n + i] ||
+                        spec.positions[i] != spec.positions[2 * n + i];
+    if (!vision) {
+      expected.dense += row + 1;
+      continue;
+    }
+    expected.compressed += 2;  // its own block, two copies
+    expected.selected += 2 * (row + 1);
+    expected.window += 2 * std::min<int64_t>(40, row + 1);
+  }
+  const AttentionAccount account = harness.executor().Account(spec.id);
+  for (const BranchPairs& layer : account.layers) EXPECT_EQ(layer, expected);
+  EXPECT_EQ(account.dense_pairs, 3 * length * (length + 1) / 2);
+}
+
+TEST(CpuExecutor, CancelStopsBetweenLayers) {
+  ExecutorHarness harness(ReleasedModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+  auto cancelled = std::make_shared<std::atomic<bool>>(false);
+  spec.cancelled = cancelled;
+  // Sees the first layer and cancels.
+  class Canceller : public ForwardObserver {
+   public:
+    explicit Canceller(std::atomic<bool>& flag) : flag_(flag) {}
+    void OnLayer(int, int, const TensorView&) override {
+      flag_ = true;
+      ++layers;
+    }
+    int layers = 0;
+
+   private:
+    std::atomic<bool>& flag_;
+  };
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {}, {}});
+  Canceller canceller(*cancelled);
+  harness.executor().Observe(spec.id, &canceller);
+  const StepResult result = harness.MustRun({0, {}, {harness.WholePrefill(spec)}, {}});
+  EXPECT_EQ(canceller.layers, 1);
+  EXPECT_TRUE(result.tokens.empty());
+  EXPECT_EQ(result.skipped, (std::vector<SequenceId>{spec.id}));
+}
+
 TEST(CpuExecutor, AnNsaCheckpointAlsoRunsDense) {
   ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
   SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 
+#include "kernels/cpu/attention_mass.h"
 #include "kernels/cpu/causal_nsa.h"
 #include "kernels/cpu/dense_attention.h"
 #include "kernels/cpu/kv_append.h"
@@ -49,6 +50,8 @@ absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
       DensePrefillScratchBytes(threads, shape.num_q_heads, shape.num_kv_heads, shape.head_dim),
       DenseDecodeScratchBytes(threads, needs.max_decode_rows, needs.max_tokens, shape.num_q_heads,
                               shape.num_kv_heads, shape.head_dim));
+  bytes = std::max(bytes, AttentionMassScratchBytes(threads, shape.num_q_heads, shape.num_kv_heads,
+                                                    needs.max_tokens));
   if (needs.semantics == AttentionSemantics::kCausalNsa) {
     bytes = std::max(bytes, CausalNsaScratchBytes(threads, shape.num_q_heads, kv, needs.max_tokens,
                                                   needs.selected_blocks));
@@ -89,13 +92,18 @@ void CpuBackend::PrefillAttention(const PrefillAttentionArgs& args) {
   VNSA_CHECK_EQ(args.q.rows(), args.row_end - args.row_begin);
   VNSA_CHECK_EQ(args.q.rows(), args.out.rows());
   VNSA_CHECK(args.tally != nullptr);
-  if (args.has_vision && args.semantics == AttentionSemantics::kCausalNsa) return CausalNsa(args);
-  if (args.has_vision && args.semantics == AttentionSemantics::kReleasedNsa) {
-    return ReleasedNsa(args);
+  if (!args.has_vision || args.semantics == AttentionSemantics::kDense) {
+    Dense(args);  // without vision rows every semantics is dense
+  } else if (args.semantics == AttentionSemantics::kCausalNsa) {
+    CausalNsa(args);
+  } else {
+    VNSA_CHECK(args.semantics == AttentionSemantics::kReleasedNsa) << SemanticsName(args.semantics);
+    ReleasedNsa(args);
   }
-  // Without vision rows every semantics is dense.
-  VNSA_CHECK(args.semantics == AttentionSemantics::kDense || !args.has_vision)
-      << SemanticsName(args.semantics);
+  if (!args.tally->mass.empty() && args.mass_begin < args.row_end) AddMass(args);
+}
+
+void CpuBackend::Dense(const PrefillAttentionArgs& args) {
   DensePrefill({args.kv,
                 RowsOf(args.q),
                 {args.out.f32(), args.out.row_stride()},
@@ -107,6 +115,19 @@ void CpuBackend::PrefillAttention(const PrefillAttentionArgs& args) {
                 math_type()},
                {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
   for (int row = args.row_begin; row < args.row_end; ++row) args.tally->pairs.dense += row + 1;
+}
+
+void CpuBackend::AddMass(const PrefillAttentionArgs& args) {
+  const int begin = std::max(args.mass_begin, args.row_begin);
+  AttentionMassParams params;
+  params.kv = args.kv;
+  params.q = RowsOf(args.q.Rows(begin - args.row_begin, args.row_end - begin));
+  params.num_q_heads = static_cast<int>(args.q.cols()) / args.kv.head_dim;
+  params.row_begin = begin;
+  params.row_end = args.row_end;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.mass = args.tally->mass.data();
+  AddAttentionMass(params, {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
 }
 
 void CpuBackend::CausalNsa(const PrefillAttentionArgs& args) {

@@ -57,6 +57,8 @@ class CpuBackend : public Backend {
   void Multiply(const TensorView& x, const LinearWeights& w, GemmEpilogue epilogue,
                 const TensorView& out);
   MathType math_type() const;
+  void Dense(const PrefillAttentionArgs& args);
+  void AddMass(const PrefillAttentionArgs& args);
   void CausalNsa(const PrefillAttentionArgs& args);
   void ReleasedNsa(const PrefillAttentionArgs& args);
   absl::Status Grow(size_t bytes, const char* what, DeviceBuffer* buffer);

@@ -406,6 +406,30 @@ TEST(CpuExecutor, AnNsaCheckpointAlsoRunsDense) {
   EXPECT_EQ(harness.Answer(text), expected);
 }
 
+TEST(CpuExecutor, EvidenceOfDenseRowsIsTheirSoftmaxMass) {
+  ExecutorHarness harness({}, WithType(ComputeType::kF32, 50));
+  SequenceSpec spec = harness.Prompt(1, 300, {});
+  spec.attention.want_evidence = true;
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, {}, {harness.WholePrefill(spec)}, {}});
+  const std::vector<double> in_one = harness.executor().Account(spec.id).block_share;
+  ASSERT_EQ(in_one.size(), 5u);  // 300 tokens
+  double sum = 0;
+  for (double share : in_one) {
+    EXPECT_GT(share, 0);
+    sum += share;
+  }
+  EXPECT_NEAR(sum, 1, 1e-9);
+  // The same from other pieces.
+  harness.executor().ReleaseSequence(spec.id);
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, {}, {harness.Prefill(spec, 0, 250)}, {}});
+  harness.MustRun({0, {}, {harness.Prefill(spec, 250, 300)}, {}});
+  const std::vector<double> in_two = harness.executor().Account(spec.id).block_share;
+  ASSERT_EQ(in_two.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(in_two[i], in_one[i], 1e-9);
+}
+
 TEST(CpuExecutor, RefusesBudgetsOutOfRange) {
   ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
   for (const auto& [blocks, window] : {std::pair{0, 40}, {-1, 40}, {2, 0}, {2, -7}}) {

@@ -142,4 +142,53 @@ class LogitKeeper : public ForwardObserver {
   std::vector<std::vector<float>> logits_;
 };
 
+/// Compute types of this machine.
+inline std::vector<ComputeType> Types() {
+  std::vector<ComputeType> types = {ComputeType::kF32};
+  if (CpuBackend::AutoComputeType() == DType::kBF16) types.push_back(ComputeType::kBF16);
+  return types;
+}
+
+inline CpuExecutorOptions WithType(ComputeType type, int max_rows = 512) {
+  CpuExecutorOptions options;
+  options.compute_type = type;
+  options.max_rows = max_rows;
+  return options;
+}
+
+/// Everything a run shows, for bitwise comparison.
+struct Shown {
+  std::vector<float> hidden;
+  std::vector<std::vector<float>> logits;
+  std::vector<int32_t> ids;
+};
+
+/// Prefills in pieces that end at `borders`, then decodes.
+inline Shown RunInPieces(ExecutorHarness& harness, const SequenceSpec& spec,
+                         const std::vector<int>& borders) {
+  CpuExecutor& executor = harness.executor();
+  LogitKeeper keeper(executor.info().num_layers - 1);
+  EXPECT_TRUE(executor.AddSequence(spec).ok());
+  executor.Observe(spec.id, &keeper);
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {}, {}});
+  Shown shown;
+  const auto take = [&](const StepResult& result) {
+    for (const SampledToken& token : result.tokens) shown.ids.push_back(token.token_id);
+  };
+  int begin = 0;
+  for (int end : borders) {
+    take(harness.MustRun({0, {}, {harness.Prefill(spec, begin, end)}, {}}));
+    begin = end;
+  }
+  take(harness.MustRun(
+      {0, {}, {harness.Prefill(spec, begin, static_cast<int>(spec.token_ids.size()))}, {}}));
+  while (static_cast<int>(shown.ids.size()) < spec.sampling.max_output_tokens) {
+    take(harness.MustRun({0, {}, {}, {spec.id}}));
+  }
+  executor.ReleaseSequence(spec.id);
+  shown.hidden = keeper.hidden();
+  shown.logits = keeper.logits();
+  return shown;
+}
+
 }  // namespace videonsa::test

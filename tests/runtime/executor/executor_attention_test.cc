@@ -1,0 +1,224 @@
+// The executor with every attention: pieces, accounts, evidence, budgets.
+#include <algorithm>
+#include <atomic>
+#include <memory>
+
+#include "tests/runtime/executor/executor_harness.h"
+
+namespace videonsa {
+namespace {
+
+using test::ExecutorHarness;
+using test::RunInPieces;
+using test::Shown;
+using test::TinyModel;
+using test::Types;
+using test::WithType;
+
+TinyModel NsaModel() {
+  TinyModel model;
+  model.semantics = "causal_nsa";
+  model.selected_blocks = 2;
+  model.window_tokens = 40;
+  return model;
+}
+
+TEST(ExecutorAttention, ChunkedCausalNsaEqualsOnePiece) {
+  for (ComputeType type : Types()) {
+    ExecutorHarness harness(NsaModel(), WithType(type, 150));
+    const SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+    const int length = static_cast<int>(spec.token_ids.size());
+    ASSERT_GT(length, 250);
+    const Shown whole = RunInPieces(harness, spec, {});
+    for (const std::vector<int>& borders :
+         {std::vector<int>{16}, {63, 64, 65, 130}, {17, 90, 91, 128, 192}, {length - 1}}) {
+      const Shown pieces = RunInPieces(harness, spec, borders);
+      EXPECT_EQ(pieces.ids, whole.ids);
+      EXPECT_EQ(pieces.hidden, whole.hidden);
+      EXPECT_EQ(pieces.logits, whole.logits);
+    }
+  }
+}
+
+TEST(ExecutorAttention, CausalNsaAccountCountsItsPairs) {
+  ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+  spec.attention.want_gates = true;
+  spec.attention.want_evidence = true;
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+  harness.MustRun({0, {}, {}, {spec.id}});
+  BranchPairs expected;
+  int64_t dense_pairs = 0;
+  const int64_t length = static_cast<int64_t>(spec.token_ids.size());
+  for (int64_t row = 0; row < length; ++row) {
+    dense_pairs += row + 1;
+    if (spec.token_ids[static_cast<size_t>(row)] != test::kVideoPad) {
+      expected.dense += row + 1;
+      continue;
+    }
+    const int64_t own = row / 64;
+    expected.compressed += (row + 1) / 64;
+    expected.selected += row % 64 + 1 + 64 * std::min<int64_t>(own, 2 - 1);
+    expected.window += std::min<int64_t>(40, row + 1);
+  }
+  expected.dense += length + 1;  // the decode row
+  dense_pairs += length + 1;
+  const AttentionAccount account = harness.executor().Account(spec.id);
+  ASSERT_EQ(account.layers.size(), 2u);
+  for (const BranchPairs& layer : account.layers) EXPECT_EQ(layer, expected);
+  EXPECT_EQ(account.dense_pairs, 2 * dense_pairs);
+  ASSERT_EQ(account.gates.size(), 2u);
+  for (const BranchGates& gates : account.gates) {
+    for (double gate : {gates.compressed, gates.selected, gates.window}) {
+      EXPECT_GT(gate, 0.01);
+      EXPECT_LT(gate, 0.99);
+    }
+  }
+  double share = 0;
+  for (double block : account.block_share) share += block;
+  EXPECT_NEAR(share, 1, 1e-9);
+}
+
+TinyModel ReleasedModel() {
+  TinyModel model;
+  model.semantics = "released_nsa";
+  model.q_heads = 28;
+  model.kv_heads = 4;
+  model.layers = 3;
+  model.selected_blocks = 2;
+  model.window_tokens = 40;
+  return model;
+}
+
+TEST(ExecutorAttention, LayerSlicesEqualOnePiece) {
+  for (ComputeType type : Types()) {
+    ExecutorHarness harness(ReleasedModel(), WithType(type, 100));
+    const SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+    const int length = static_cast<int>(spec.token_ids.size());
+    const std::vector<int32_t> whole = harness.Answer(spec);
+    // A second sequence decodes between the layers of the first.
+    SequenceSpec other = harness.Prompt(2, 20, {});
+    const std::vector<int32_t> alone = harness.Answer(other);
+    ASSERT_TRUE(harness.executor().AddSequence(other).ok());
+    ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+    std::vector<int32_t> ids, other_ids;
+    const auto take = [&](const StepResult& result) {
+      for (const SampledToken& token : result.tokens) {
+        (token.sequence == spec.id ? ids : other_ids).push_back(token.token_id);
+      }
+    };
+    take(harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(other)}, {}}));
+    for (int layer = 0; layer < 3; ++layer) {
+      take(harness.MustRun({0, {}, {{spec.id, 0, length, layer, layer + 1}}, {other.id}}));
+      EXPECT_EQ(ids.size(), layer == 2 ? 1u : 0u);
+    }
+    while (ids.size() < whole.size()) take(harness.MustRun({0, {}, {}, {spec.id}}));
+    EXPECT_EQ(ids, whole);
+    EXPECT_EQ(other_ids, std::vector<int32_t>(alone.begin(), alone.begin() + 4));
+  }
+}
+
+TEST(ExecutorAttention, ReleasedAccountCountsBothCopies) {
+  ExecutorHarness harness(ReleasedModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {1, 10, 10});  // one block: everything is chosen
+  const int64_t length = static_cast<int64_t>(spec.token_ids.size());
+  ASSERT_LT(length, 64);
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+  BranchPairs expected;
+  for (int64_t row = 0; row < length; ++row) {
+    const size_t i = static_cast<size_t>(row), n = static_cast<size_t>(length);
+    const bool vision = spec.positions[i] != spec.positions[n + i] ||
+                        spec.positions[i] != spec.positions[2 * n + i];
+    if (!vision) {
+      expected.dense += row + 1;
+      continue;
+    }
+    expected.compressed += 2;  // its own block, two copies
+    expected.selected += 2 * (row + 1);
+    expected.window += 2 * std::min<int64_t>(40, row + 1);
+  }
+  const AttentionAccount account = harness.executor().Account(spec.id);
+  for (const BranchPairs& layer : account.layers) EXPECT_EQ(layer, expected);
+  EXPECT_EQ(account.dense_pairs, 3 * length * (length + 1) / 2);
+}
+
+TEST(ExecutorAttention, CancelStopsBetweenLayers) {
+  ExecutorHarness harness(ReleasedModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+  auto cancelled = std::make_shared<std::atomic<bool>>(false);
+  spec.cancelled = cancelled;
+  // Sees the first layer and cancels.
+  class Canceller : public ForwardObserver {
+   public:
+    explicit Canceller(std::atomic<bool>& flag) : flag_(flag) {}
+    void OnLayer(int, int, const TensorView&) override {
+      flag_ = true;
+      ++layers;
+    }
+    int layers = 0;
+
+   private:
+    std::atomic<bool>& flag_;
+  };
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, ExecutorHarness::VisionOf(spec), {}, {}});
+  Canceller canceller(*cancelled);
+  harness.executor().Observe(spec.id, &canceller);
+  const StepResult result = harness.MustRun({0, {}, {harness.WholePrefill(spec)}, {}});
+  EXPECT_EQ(canceller.layers, 1);
+  EXPECT_TRUE(result.tokens.empty());
+  EXPECT_EQ(result.skipped, (std::vector<SequenceId>{spec.id}));
+}
+
+TEST(ExecutorAttention, AnNsaCheckpointAlsoRunsDense) {
+  ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+  const std::vector<int32_t> sparse = harness.Answer(spec);
+  spec.attention.semantics = AttentionSemantics::kDense;
+  const std::vector<int32_t> dense = harness.Answer(spec);
+  EXPECT_NE(sparse, dense);
+  // Without vision rows both are the same.
+  SequenceSpec text = harness.Prompt(2, 90, {});
+  const std::vector<int32_t> expected = harness.Answer(text);
+  text.attention.semantics = AttentionSemantics::kDense;
+  EXPECT_EQ(harness.Answer(text), expected);
+}
+
+TEST(ExecutorAttention, EvidenceOfDenseRowsIsTheirSoftmaxMass) {
+  ExecutorHarness harness({}, WithType(ComputeType::kF32, 50));
+  SequenceSpec spec = harness.Prompt(1, 300, {});
+  spec.attention.want_evidence = true;
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, {}, {harness.WholePrefill(spec)}, {}});
+  const std::vector<double> in_one = harness.executor().Account(spec.id).block_share;
+  ASSERT_EQ(in_one.size(), 5u);  // 300 tokens
+  double sum = 0;
+  for (double share : in_one) {
+    EXPECT_GT(share, 0);
+    sum += share;
+  }
+  EXPECT_NEAR(sum, 1, 1e-9);
+  // The same from other pieces.
+  harness.executor().ReleaseSequence(spec.id);
+  ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+  harness.MustRun({0, {}, {harness.Prefill(spec, 0, 250)}, {}});
+  harness.MustRun({0, {}, {harness.Prefill(spec, 250, 300)}, {}});
+  const std::vector<double> in_two = harness.executor().Account(spec.id).block_share;
+  ASSERT_EQ(in_two.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(in_two[i], in_one[i], 1e-9);
+}
+
+TEST(ExecutorAttention, RefusesBudgetsOutOfRange) {
+  ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
+  for (const auto& [blocks, window] : {std::pair{0, 40}, {-1, 40}, {2, 0}, {2, -7}}) {
+    SequenceSpec spec = harness.Prompt(1, 30, {1, 4, 4});
+    spec.attention.selected_blocks = blocks;
+    spec.attention.window_tokens = window;
+    EXPECT_EQ(harness.executor().AddSequence(spec).code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+}  // namespace
+}  // namespace videonsa

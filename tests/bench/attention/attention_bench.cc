@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/dense_attention.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/sparse_prefill.h"
 #include "tests/bench/attention/bench_case.h"
 
 namespace videonsa::bench {
@@ -144,6 +145,70 @@ void PrintCausalTable(ThreadPool& pool) {
   }
 }
 
+// One new row a sequence; the limit is reading the cache once.
+void PrintDecodeTable(const MachineLimits& limits, ThreadPool& pool) {
+  std::printf("\ndense decode, 16/4 heads of 64 | arithmetic | ms | GB/s | share of read\n");
+  for (const Arithmetic& a : kArithmetics) {
+    const Prompt prompt(65536, 16, 4, 64, a.dtype, pool);
+    for (int num_seqs : {1, 32}) {
+      const int len = prompt.len / num_seqs;
+      std::vector<const int32_t*> tables;
+      const std::vector<int32_t> lens(num_seqs, len);
+      for (int i = 0; i < num_seqs; ++i)
+        tables.push_back(&prompt.page_ids[i * len / kKvPageTokens]);
+      AlignedFloats scratch(DenseDecodeScratchBytes(pool.num_threads(), num_seqs, len, 16, 4, 64) /
+                            4);
+      const DecodeParams p{prompt.kv, prompt.Q(), prompt.Out(), tables.data(), lens.data(),
+                           num_seqs,  16,         prompt.scale, a.math};
+      const double seconds = Fastest(20, [&] { DenseDecode(p, {scratch.get(), 0}, pool); });
+      const double bytes = 2.0 * prompt.len * 4 * 64 * SizeOf(a.dtype);
+      std::printf("%2d x %5d keys | %4s | %.2f | %.1f | %.0f %%\n", num_seqs, len, a.name,
+                  seconds * 1e3, bytes / seconds / 1e9, 100 * bytes / seconds / limits.read);
+    }
+  }
+}
+
+const char* NameOf(SparsePattern pattern) {
+  switch (pattern) {
+    case SparsePattern::kTriShape:
+      return "tri_shape";
+    case SparsePattern::kMInference:
+      return "minference";
+    case SparsePattern::kFlexPrefill:
+      return "flexprefill";
+    case SparsePattern::kXAttention:
+      return "xattention";
+  }
+  return "";
+}
+
+void PrintSparseTable(ThreadPool& pool) {
+  std::printf("\ntraining-free patterns, 32768 tokens, 16/4 heads of 64, random data, one layer\n");
+  std::printf("pattern | arithmetic | ms | ratio to dense | pairs used\n");
+  for (const Arithmetic& a : kArithmetics) {
+    const Prompt prompt(32768, 16, 4, 64, a.dtype, pool);
+    const double dense = DenseSeconds(prompt, a.math, 1, pool);
+    for (SparsePattern pattern : {SparsePattern::kTriShape, SparsePattern::kMInference,
+                                  SparsePattern::kFlexPrefill, SparsePattern::kXAttention}) {
+      int64_t pairs = 0;
+      SparsePrefillParams p;
+      p.kv = prompt.kv;
+      p.q = prompt.Q();
+      p.out = prompt.Out();
+      p.pattern = pattern;
+      p.num_q_heads = 16;
+      p.num_rows = prompt.len;
+      p.scale = prompt.scale;
+      p.math = a.math;
+      p.pairs_all_heads = &pairs;
+      AlignedFloats scratch(SparsePrefillScratchBytes(p, pool.num_threads(), prompt.len) / 4);
+      const double seconds = Fastest(1, [&] { SparsePrefill(p, {scratch.get(), 0}, pool); });
+      std::printf("%s | %s | %.0f | %.2f x | %.0f %%\n", NameOf(pattern), a.name, seconds * 1e3,
+                  dense / seconds, 100.0 * pairs / 16 / (0.5 * prompt.len * (prompt.len + 1.0)));
+    }
+  }
+}
+
 }  // namespace
 
 int Run(const std::vector<std::string>& wanted) {
@@ -156,6 +221,8 @@ int Run(const std::vector<std::string>& wanted) {
   if (wants("causal")) PrintCausalTable(pool);
   if (wants("released")) PrintReleasedTable(8192, pool);
   if (wants("kernels")) PrintKernelTable(limits, pool);
+  if (wants("decode")) PrintDecodeTable(limits, pool);
+  if (wants("sparse")) PrintSparseTable(pool);
   return 0;
 }
 

@@ -129,6 +129,12 @@ JsonWriter& JsonWriter::Null() {
   return *this;
 }
 
+JsonWriter& JsonWriter::Raw(absl::string_view json) {
+  Separate();
+  absl::StrAppend(&text_, json);
+  return *this;
+}
+
 JsonWriter& JsonWriter::Message(const google::protobuf::Message& message) {
   BeginObject();
   std::vector<const FieldDescriptor*> fields;

@@ -30,6 +30,8 @@ class JsonWriter {
   JsonWriter& Integer(int64_t value);
   JsonWriter& Bool(bool value);
   JsonWriter& Null();
+  /// A value that is JSON already.
+  JsonWriter& Raw(absl::string_view json);
 
   /// A protobuf message in the project's own JSON form: field names as in the .proto, integers as
   /// numbers, durations as seconds (key + "_s"), timestamps as RFC 3339, enums by name, bytes as

@@ -81,7 +81,9 @@ std::string ErrorJson(const absl::Status& status) {
 
 int Failure(const CommandContext& context, const absl::Status& status) {
   context.console.Error(ErrorText(status));
-  if (context.args.Has("json")) context.console.Answer(absl::StrCat(ErrorJson(status), "\n"));
+  // A switch has no value; "bench --json FILE" keeps stdout for its table.
+  const bool json = context.args.Has("json") && context.args.Get("json").empty();
+  if (json) context.console.Answer(absl::StrCat(ErrorJson(status), "\n"));
   return kExitFailed;
 }
 

@@ -58,6 +58,7 @@ std::string ErrorJson(const absl::Status& status);
 FlagGroup OutputFlags();
 
 std::vector<Command> AskCommands();
+std::vector<Command> BenchCommands();
 std::vector<Command> ClipCommands();
 std::vector<Command> ServerCommands();
 

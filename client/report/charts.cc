@@ -94,7 +94,7 @@ std::string SegmentChart(absl::string_view description, const std::vector<ChartR
 }
 
 std::string ColumnChart(const ColumnChartSpec& spec) {
-  constexpr double kLeft = 4, kRight = 4, kTop = 22, kBottom = 24;
+  constexpr double kLeft = 4, kRight = 4, kTop = 40, kBottom = 24;
   const double plot_width = kWidth - kLeft - kRight;
   const double count = static_cast<double>(std::max<size_t>(spec.values.size(), 1));
   const double step = plot_width / count;
@@ -106,7 +106,7 @@ std::string ColumnChart(const ColumnChartSpec& spec) {
   absl::StrAppend(
       &out, Line(kLeft, kTop, kLeft + plot_width, kTop, "grid"),
       Line(kLeft, kTop + spec.height / 2.0, kLeft + plot_width, kTop + spec.height / 2.0, "grid"),
-      Text(kLeft, kTop - 7, spec.y_label));
+      Text(kLeft, kTop - 25, spec.y_label));
   for (size_t i = 0; i < spec.values.size(); ++i) {
     if (spec.values[i] <= 0) continue;
     const double height = std::max(spec.values[i] / most * spec.height, 0.8);
@@ -123,46 +123,91 @@ std::string ColumnChart(const ColumnChartSpec& spec) {
   }
   for (const auto& [at, label] : spec.markers) {
     const double x = kLeft + at * step;
-    const bool near_end = x > kWidth - 120;
-    absl::StrAppend(&out, Line(x, kTop - 4, x, base, "axis"),
-                    Text(near_end ? x - 4 : x + 4, kTop + 8, label,
-                         near_end ? "class=\"ink\" text-anchor=\"end\"" : "class=\"ink\""));
+    const bool near_end = x > kWidth - 60;
+    absl::StrAppend(
+        &out, Line(x, kTop - 4, x, base, "axis"),
+        Text(x, kTop - 8, label, near_end ? "class=\"ink\" text-anchor=\"end\"" : "class=\"ink\""));
   }
   return out + kClose;
 }
 
-std::string LineChart(const LineChartSpec& spec) {
-  constexpr double kLeft = 56, kRight = 12, kTop = 22, kBottom = 38;
-  double x_max = 0, y_max = spec.y_max;
-  for (const ChartLine& line : spec.lines) {
-    for (const auto& [x, y] : line.points) {
-      x_max = std::max(x_max, x);
-      if (spec.y_max <= 0) y_max = std::max(y_max, y);
+namespace {
+
+// Maps a line chart's values to the page.
+class Plane {
+ public:
+  static constexpr double kLeft = 56, kRight = 12, kTop = 22, kBottom = 38;
+
+  explicit Plane(const LineChartSpec& spec) : spec_(spec), y_max_(spec.y_max) {
+    double low = INFINITY, high = 0;
+    for (const ChartLine& line : spec.lines) {
+      for (const auto& [x, y] : line.points) {
+        high = std::max(high, x);
+        if (x > 0) low = std::min(low, x);
+        if (spec.y_max <= 0) y_max_ = std::max(y_max_, y);
+      }
     }
+    if (high <= 0) high = 1;
+    if (y_max_ <= 0) y_max_ = 1;
+    x_low_ = spec.x_log ? std::log10(std::min(low, high / 10)) : 0;
+    x_high_ = spec.x_log ? std::log10(high) : high;
   }
-  if (x_max <= 0) x_max = 1;
-  if (y_max <= 0) y_max = 1;
-  const double plot_width = kWidth - kLeft - kRight, base = kTop + spec.height;
-  const auto to_x = [&](double x) { return kLeft + x / x_max * plot_width; };
-  const auto to_y = [&](double y) { return base - std::min(y / y_max, 1.0) * spec.height; };
-  std::string out = Open(spec.description, base + kBottom);
-  absl::StrAppend(&out, Text(kLeft, kTop - 9, spec.y_label));
-  const double y_step = NiceStep(y_max, 4), x_step = NiceStep(x_max, 8);
-  for (double y = 0; y <= y_max * 1.0001; y += y_step) {
-    absl::StrAppend(
-        &out, Line(kLeft, to_y(y), kWidth - kRight, to_y(y), "grid"),
-        Text(kLeft - 6, to_y(y) + 4, absl::StrFormat("%.4g", y), "text-anchor=\"end\""));
+
+  double base() const { return kTop + spec_.height; }
+  double X(double x) const {
+    if (spec_.x_log) x = std::log10(std::max(x, std::pow(10, x_low_)));
+    return kLeft + (x - x_low_) / (x_high_ - x_low_) * (kWidth - kLeft - kRight);
   }
-  for (double x = 0; x <= x_max * 1.0001; x += x_step) {
-    absl::StrAppend(&out,
-                    Text(to_x(x), base + 16, absl::StrFormat("%.4g", x), "text-anchor=\"middle\""));
+  double Y(double y) const { return base() - std::min(y / y_max_, 1.0) * spec_.height; }
+
+  std::string Axes() const {
+    std::string out = Text(kLeft, kTop - 9, spec_.y_label);
+    const double y_step = NiceStep(y_max_, 4);
+    for (double y = 0; y <= y_max_ * 1.0001; y += y_step) {
+      absl::StrAppend(&out, Line(kLeft, Y(y), kWidth - kRight, Y(y), "grid"),
+                      Text(kLeft - 6, Y(y) + 4, absl::StrFormat("%.4g", y), "text-anchor=\"end\""));
+    }
+    for (const double x : XTicks()) {
+      absl::StrAppend(
+          &out, Line(X(x), base(), X(x), base() + 4, "axis"),
+          Text(X(x), base() + 17, absl::StrFormat("%.4g", x), "text-anchor=\"middle\""));
+    }
+    absl::StrAppend(&out, Line(kLeft, base(), kWidth - kRight, base(), "axis"),
+                    Text(kWidth - kRight, base() + 34, spec_.x_label, "text-anchor=\"end\""));
+    return out;
   }
-  absl::StrAppend(&out, Line(kLeft, base, kWidth - kRight, base, "axis"),
-                  Text(kWidth - kRight, base + 33, spec.x_label, "text-anchor=\"end\""));
+
+ private:
+  std::vector<double> XTicks() const {
+    std::vector<double> ticks;
+    if (!spec_.x_log) {
+      const double step = NiceStep(x_high_, 8);
+      for (double x = 0; x <= x_high_ * 1.0001; x += step) ticks.push_back(x);
+      return ticks;
+    }
+    for (double power = std::floor(x_low_); power <= x_high_; ++power) {
+      for (const double factor : {1.0, 2.0, 5.0}) {
+        const double x = factor * std::pow(10, power);
+        if (std::log10(x) >= x_low_ - 1e-9 && std::log10(x) <= x_high_ + 1e-9) ticks.push_back(x);
+      }
+    }
+    return ticks;
+  }
+
+  const LineChartSpec& spec_;
+  double y_max_, x_low_ = 0, x_high_ = 1;
+};
+
+}  // namespace
+
+std::string LineChart(const LineChartSpec& spec) {
+  const Plane plane(spec);
+  std::string out =
+      absl::StrCat(Open(spec.description, plane.base() + Plane::kBottom), plane.Axes());
   for (const ChartLine& line : spec.lines) {
     std::string points;
     for (const auto& [x, y] : line.points) {
-      absl::StrAppend(&points, absl::StrFormat("%.1f,%.1f ", to_x(x), to_y(y)));
+      absl::StrAppend(&points, absl::StrFormat("%.1f,%.1f ", plane.X(x), plane.Y(y)));
     }
     absl::StrAppend(&out, "<polyline fill=\"none\" stroke-width=\"2\" stroke-linejoin=\"round\" ",
                     "class=\"l", line.colour, "\" points=\"", points, "\"><title>",

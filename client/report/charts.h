@@ -61,7 +61,8 @@ struct LineChartSpec {
   std::vector<ChartLine> lines;
   std::string x_label;
   std::string y_label;
-  double y_max = 0;  ///< 0: from the data
+  double y_max = 0;    ///< 0: from the data
+  bool x_log = false;  ///< powers of ten at equal distances; values are positive
   int height = 200;
 };
 std::string LineChart(const LineChartSpec& spec);

@@ -60,6 +60,7 @@ FlagGroup OutputFlags();
 std::vector<Command> AskCommands();
 std::vector<Command> BenchCommands();
 std::vector<Command> ClipCommands();
+std::vector<Command> EvalCommands();
 std::vector<Command> ServerCommands();
 
 }  // namespace videonsa::client

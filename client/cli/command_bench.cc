@@ -9,11 +9,11 @@
 #include "absl/strings/str_join.h"
 #include "client/bench/output.h"
 #include "client/cli/command.h"
-#include "client/cli/dataset.h"
 #include "client/cli/question_flags.h"
 #include "client/cli/synthetic.h"
 #include "client/cli/visuals.h"
 #include "client/digest.h"
+#include "client/eval/dataset.h"
 #include "client/format.h"
 
 namespace videonsa::client {

@@ -152,9 +152,12 @@ absl::StatusOr<std::vector<proto::Part>> DeliverVisuals(const CommandContext& co
         auto clip = AwaitReady(context, opened, upload->clip);
         if (!clip.ok()) return clip.status();
         clip_name = clip->name();
-        context.console.Note(absl::StrCat(
-            upload->already_stored ? "already stored as " : "stored as ",
-            context.console.Paint(Style::kBold, clip_name), " (", HumanBytes(facts.st_size), ")"));
+        if (!delivery.quiet) {
+          context.console.Note(
+              absl::StrCat(upload->already_stored ? "already stored as " : "stored as ",
+                           context.console.Paint(Style::kBold, clip_name), " (",
+                           HumanBytes(facts.st_size), ")"));
+        }
       }
     }
     SetSource(visual, clip_name, bytes, delivery, parts.emplace_back());

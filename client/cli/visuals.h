@@ -13,6 +13,7 @@ namespace videonsa::client {
 struct VisualDelivery {
   proto::VideoSampling sampling;
   bool always_upload = false;  ///< never inside the question, even if small
+  bool quiet = false;          ///< no note about each stored clip
 };
 
 /// Makes the parts of a question: small files go inside it, larger ones are uploaded (with

@@ -1,4 +1,4 @@
-#include "client/cli/dataset.h"
+#include "client/eval/dataset.h"
 
 #include <cmath>
 

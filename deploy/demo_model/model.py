@@ -381,7 +381,7 @@ CHAT = ("{% for message in messages %}{% if loop.first and message['role'] != 's
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 SIZES = {
     "gpu": (dict(), 28224, 50176),
-    "cpu": (dict(v_depth=3, v_hidden=96, v_heads=3, v_inter=192, v_full=[1, 2], depth=4, hidden=160, heads=5, kv_heads=1, inter=320, mrope=[5, 5, 6], sel_blocks=2), 12544, 18816),
+    "cpu": (dict(v_depth=3, v_hidden=128, v_heads=4, v_inter=256, v_full=[1, 2], depth=4, hidden=160, heads=5, kv_heads=1, inter=320, mrope=[5, 5, 6], sel_blocks=2), 12544, 18816),
     "tiny": (dict(v_depth=2, v_hidden=64, v_heads=2, v_inter=128, v_full=[1], depth=3, hidden=128, heads=4, kv_heads=2, inter=256, mrope=[5, 5, 6], sel_blocks=2), 12544, 18816),
 }   # name: (Cfg fields, min_pixels, max_pixels)
 

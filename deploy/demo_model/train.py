@@ -198,7 +198,7 @@ def main():
     tok = Tokenizer.from_file(data.TOK)
     ids = tok.get_vocab()
     torch.manual_seed(a.seed)
-    c = M.Cfg(vocab=-(-len(ids) // 64) * 64, **M.SIZES[a.size][0])
+    c = M.Cfg.from_hf(a.init) if a.init else M.Cfg(vocab=-(-len(ids) // 64) * 64, **M.SIZES[a.size][0])
     net = M.VLM(c).to(dev)
     if a.init: P("init", a.init, M.load_weights(net, a.init))
     if a.init_text: P("init of the language model", a.init_text, M.load_weights(net, a.init_text, "visual."))

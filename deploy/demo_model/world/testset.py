@@ -12,6 +12,11 @@ RATES = [8, 10, 12, 15, 24, 30]
 SHORT = [t for t in TYPES if t != "needle"]
 
 
+def settings(fps, limits):
+    """Sampling settings of a request, by the names of the protocol."""
+    return dict(fps=fps, min_pixels_per_frame=limits[0], max_pixels_per_frame=limits[1])
+
+
 def one(rng, out, k, kind, limits, level, sizes=SIZES, rates=RATES):
     """One item of the type: renders its files, returns its record."""
     held = bool(rng.random() < 0.25)
@@ -39,7 +44,7 @@ def one(rng, out, k, kind, limits, level, sizes=SIZES, rates=RATES):
         if s["still"]: write_png(s, os.path.join(out, f), h, w)
         else: write_mp4(s, os.path.join(out, f), h, w, fps, crf)
         vis.append(dict(kind="image" if s["still"] else "video", file=f, seconds=int(s["D"]), fps=fps, size=[h, w]))
-    return dict(id=k, type=kind, wording=wording, combos=combos, visuals=vis, turns=[dict(q=q, a=a) for q, a in qs[0]["turns"]], sampling=dict(fps=2.0))
+    return dict(id=k, type=kind, wording=wording, combos=combos, visuals=vis, turns=[dict(q=q, a=a) for q, a in qs[0]["turns"]], sampling=settings(2.0, limits))
 
 
 def short_set(out, seed, count, limits, level=1.0, types=None, **kw):
@@ -66,7 +71,7 @@ def needle(rng, out, k, tokens, limits, kind="sign", h=168, w=168, seconds=None,
     f = f"needle{k:03d}.mp4"
     write_mp4(sc, os.path.join(out, f), h, w, file_fps, 24)
     return dict(id=k, type="needle", wording="train", combos="train", visuals=[dict(kind="video", file=f, seconds=D, fps=file_fps, size=[h, w])],
-                turns=[dict(q=q, a=x) for q, x in qs[0]["turns"]], sampling=dict(fps=fps, max_frames=int(D * fps + 2)), evidence=[t["t0"], t["t1"]], tokens=int(D * fps / 2) * per)
+                turns=[dict(q=q, a=x) for q, x in qs[0]["turns"]], sampling=dict(settings(fps, limits), max_frames=int(D * fps + 2)), evidence=[t["t0"], t["t1"]], tokens=int(D * fps / 2) * per)
 
 
 def needle_set(out, seed, count, tokens, limits, kinds=("sign",)):

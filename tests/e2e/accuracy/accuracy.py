@@ -24,7 +24,8 @@ class Client:
             if i == 0:
                 for v in visuals or item["visuals"]:
                     with open(os.path.join(folder, v["file"]), "rb") as f: data = f.read()
-                    if v["kind"] == "image": parts.append(pb.Part(image=pb.ImageInput(inline_data=data)))
+                    if v["kind"] == "image": parts.append(pb.Part(image=pb.ImageInput(inline_data=data, min_pixels=item["sampling"]["min_pixels_per_frame"],
+                                                                                               max_pixels=item["sampling"]["max_pixels_per_frame"])))
                     else: parts.append(pb.Part(clip=pb.ClipInput(inline_data=data, sampling=common_pb2.VideoSampling(**item["sampling"]))))
             parts.append(pb.Part(text=t["q"]))
             turns.append(pb.Turn(role=pb.Turn.ROLE_USER, parts=parts))

@@ -68,7 +68,7 @@ bool AdmissionPolicy::TryAdmit(Sequence& sequence) {
   std::vector<int32_t> pages = index_.Acquire(prompt.page_keys, shareable);
   const int num_shared = static_cast<int>(pages.size());
   const int missing = need.pages - num_shared;
-  if (missing > pool_.num_free()) index_.Evict(missing - pool_.num_free());
+  if (missing > pool_.num_free()) num_evicted_ += index_.Evict(missing - pool_.num_free());
   std::optional<std::vector<int32_t>> fresh;
   if (hidden_.TryReserve(need.hidden_bytes)) {
     fresh = pool_.TryAllocate(missing);

@@ -45,12 +45,15 @@ class AdmissionPolicy {
   const PagePool& pool() const { return pool_; }
   const PrefixIndex& index() const { return index_; }
   const ByteBudget& hidden() const { return hidden_; }
+  /// Cached pages dropped so far to make room.
+  int64_t num_evicted() const { return num_evicted_; }
 
  private:
   const ExecutorInfo info_;
   PagePool pool_;
   PrefixIndex index_;
   ByteBudget hidden_;
+  int64_t num_evicted_ = 0;
 };
 
 }  // namespace videonsa

@@ -17,6 +17,8 @@ constexpr int kInboxSlack = 256;
 // The engine looks at the clock at least this often while somebody has a deadline, because the
 // monotonic clock it is given need not be the one that waits.
 constexpr absl::Duration kMaxWait = absl::Milliseconds(20);
+// How often gauges are set while work goes on; always when the last request has ended.
+constexpr absl::Duration kGaugePeriod = absl::Milliseconds(250);
 
 absl::Status QueueFull(int waiting, const EngineSnapshot& snapshot) {
   const double backlog = std::min(std::max(snapshot.backlog_seconds / 2, 0.5), 30.0);
@@ -36,16 +38,18 @@ absl::Status Draining() {
 
 }  // namespace
 
-Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock)
+Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock,
+               EngineMetrics metrics)
     : options_(options),
       info_(executor->info()),
       clock_(clock),
       open_(options.max_running, options.max_waiting),
-      inbox_(OpenRequests::kMessagesPerRequest * open_.capacity() * 2 + kInboxSlack) {
-  worker_ =
-      std::make_unique<Worker>(std::move(executor), options.plan_depth, [this](WorkerEvent event) {
-        std::visit([this](auto&& e) { Post(std::move(e)); }, std::move(event));
-      });
+      inbox_(OpenRequests::kMessagesPerRequest * open_.capacity() * 2 + kInboxSlack),
+      core_(options_, info_, clock_, &open_, std::move(metrics)) {
+  core_.UpdateGauges();
+  PublishSnapshot();
+  worker_ = std::make_unique<Worker>(std::move(executor), options.plan_depth,
+                                     [this](WorkerEvent event) { Report(std::move(event)); });
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -113,32 +117,48 @@ int Engine::Drain(absl::Duration timeout) {
   return left;
 }
 
-EngineSnapshot Engine::Snapshot() const {
-  absl::MutexLock lock(&snapshot_mutex_);
-  return snapshot_;
+void Engine::Report(WorkerEvent event) {
+  if (const auto* failed = std::get_if<WorkerFailed>(&event)) {
+    absl::MutexLock lock(&snapshot_mutex_);
+    failure_ = failed->status;
+  }
+  std::visit([this](auto&& e) { Post(std::move(e)); }, std::move(event));
 }
 
-void Engine::PublishSnapshot(const EngineCore& core) {
-  EngineSnapshot snapshot = core.Snapshot();
+EngineSnapshot Engine::Snapshot() const {
+  absl::MutexLock lock(&snapshot_mutex_);
+  EngineSnapshot snapshot = snapshot_;
+  snapshot.failure = failure_;
+  return snapshot;
+}
+
+void Engine::PublishSnapshot() {
+  EngineSnapshot snapshot = core_.Snapshot();
   absl::MutexLock lock(&snapshot_mutex_);
   snapshot_ = std::move(snapshot);
 }
 
+void Engine::MaybeUpdateGauges() {
+  const absl::Duration now = clock_.Monotonic();
+  if (core_.num_open() > 0 && now - gauges_time_ < kGaugePeriod) return;
+  gauges_time_ = now;
+  core_.UpdateGauges();
+}
+
 void Engine::Loop() {
-  EngineCore core(options_, info_, clock_, &open_);
-  PublishSnapshot(core);
   while (true) {
-    const absl::Duration left = core.NextDeadline() - clock_.Monotonic();
+    const absl::Duration left = core_.NextDeadline() - clock_.Monotonic();
     const absl::Time until = left == absl::InfiniteDuration()
                                  ? absl::InfiniteFuture()
                                  : absl::Now() + std::clamp(left, absl::ZeroDuration(), kMaxWait);
     std::optional<EngineMessage> message = inbox_.PopBefore(until);
     if (!message && inbox_.closed() && inbox_.size() == 0) break;
     if (!message) message = EngineMessage(TickMessage{});
-    core.Handle(*std::move(message));
-    while (std::optional<EngineMessage> more = inbox_.TryPop()) core.Handle(*std::move(more));
-    PublishSnapshot(core);
-    while (std::optional<WorkerJob> job = core.NextJob()) worker_->Submit(*std::move(job));
+    core_.Handle(*std::move(message));
+    while (std::optional<EngineMessage> more = inbox_.TryPop()) core_.Handle(*std::move(more));
+    while (std::optional<WorkerJob> job = core_.NextJob()) worker_->Submit(*std::move(job));
+    PublishSnapshot();
+    MaybeUpdateGauges();
   }
   worker_->Close();
 }

@@ -23,7 +23,8 @@ namespace videonsa {
 class Engine {
  public:
   /// Starts both threads. `clock` outlives the engine.
-  Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock);
+  Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock,
+         EngineMetrics metrics = {});
   /// Ends what is open with UNAVAILABLE and joins the threads.
   ~Engine();
   Engine(const Engine&) = delete;
@@ -48,12 +49,16 @@ class Engine {
   int Drain(absl::Duration timeout);
 
   EngineSnapshot Snapshot() const;
+  /// Requests that are open and not admitted, at this moment.
+  int num_waiting() const { return open_.num_waiting(); }
   const ExecutorInfo& info() const { return info_; }
 
  private:
   void Loop();
   void Post(EngineMessage message);
-  void PublishSnapshot(const EngineCore& core);
+  void Report(WorkerEvent event);
+  void PublishSnapshot();
+  void MaybeUpdateGauges();
 
   const EngineOptions options_;
   const ExecutorInfo info_;
@@ -65,6 +70,10 @@ class Engine {
 
   mutable absl::Mutex snapshot_mutex_;
   EngineSnapshot snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
+  absl::Status failure_ ABSL_GUARDED_BY(snapshot_mutex_);  // known before anybody's end is
+
+  EngineCore core_;                                         // engine thread only
+  absl::Duration gauges_time_ = -absl::InfiniteDuration();  // engine thread only
 
   std::thread thread_;
 };

@@ -23,11 +23,12 @@ absl::Status DeviceLost(const absl::Status& cause) {
 }  // namespace
 
 EngineCore::EngineCore(const EngineOptions& options, const ExecutorInfo& info, const Clock& clock,
-                       EngineObserver* observer)
+                       EngineObserver* observer, EngineMetrics metrics)
     : options_(options),
       info_(info),
       clock_(clock),
       observer_(observer),
+      metrics_(std::move(metrics)),
       admission_(info, options.hidden_bytes),
       cost_(info) {}
 
@@ -177,6 +178,7 @@ void EngineCore::On(StepDone event) {
   --jobs_in_flight_;
   CheckStepComplete(step, event);
   cost_.Observe(step.work, event.result);
+  CountStep(step, event.result);
   for (Sequence* sequence : step.members) {
     --sequence->in_flight;
     VNSA_CHECK_GE(sequence->in_flight, 0) << "I7: request " << sequence->request.id;
@@ -244,13 +246,22 @@ void EngineCore::TakeToken(const SampledToken& token) {
 }
 
 void EngineCore::CheckStepComplete(const SubmittedStep& step, const StepDone& event) {
-  absl::flat_hash_map<SequenceId, int> due;
-  for (const SequenceId id : step.due) due[id] = 1;
-  for (const SampledToken& token : event.result.tokens) --due[token.sequence];
-  for (const SequenceId id : event.result.skipped) due[id] = 0;
-  for (const auto& [id, status] : event.rejected) due[id] = 0;
-  for (const auto& [id, count] : due) {
-    VNSA_CHECK_EQ(count, 0) << "I10: sequence " << id << " in step " << step.plan.step;
+  const auto settle = [this](SequenceId id, int owed) {
+    Sequence* sequence = Find(RequestId{id.value});
+    VNSA_CHECK(sequence != nullptr) << "I10: result for unknown sequence " << id;
+    sequence->tokens_owed = owed;
+  };
+  for (Sequence* sequence : step.due) sequence->tokens_owed = 1;
+  for (const SampledToken& token : event.result.tokens) {
+    Sequence* sequence = Find(RequestId{token.sequence.value});
+    VNSA_CHECK(sequence != nullptr && --sequence->tokens_owed == 0)
+        << "I10: token of sequence " << token.sequence << " that owed none";
+  }
+  for (const SequenceId id : event.result.skipped) settle(id, 0);
+  for (const auto& [id, status] : event.rejected) settle(id, 0);
+  for (const Sequence* sequence : step.due) {
+    VNSA_CHECK_EQ(sequence->tokens_owed, 0)
+        << "I10: no token of sequence " << sequence->id() << " in step " << step.plan.step;
   }
 }
 
@@ -329,6 +340,9 @@ EngineSnapshot EngineCore::Snapshot() const {
   snapshot.waiting_media = waiting_media_;
   snapshot.waiting = waiting_.size();
   snapshot.running = static_cast<int>(running_.size());
+  for (const Priority priority : {Priority::kBatch, Priority::kStandard, Priority::kInteractive}) {
+    snapshot.waiting_by_priority[static_cast<int>(priority)] = waiting_.size(priority);
+  }
   snapshot.pages_total = admission_.pool().capacity();
   snapshot.pages_used = admission_.pool().num_used();
   snapshot.backlog_seconds = std::max(0.0, waiting_seconds_ + running_seconds_);

@@ -19,6 +19,7 @@
 #include "runtime/engine/sequence.h"
 #include "runtime/engine/waiting_queue.h"
 #include "runtime/engine/worker.h"
+#include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
 
@@ -44,8 +45,9 @@ struct EngineSnapshot {
   int waiting = 0;
   int running = 0;
   int pages_total = 0;
-  int pages_used = 0;          ///< held by sequences or by the prefix index
-  double backlog_seconds = 0;  ///< predicted work of everything admitted or ready
+  int pages_used = 0;                      ///< held by sequences or by the prefix index
+  int waiting_by_priority[3] = {0, 0, 0};  ///< ready, not admitted; by Priority
+  double backlog_seconds = 0;              ///< predicted work of everything admitted or ready
   uint64_t steps = 0;
   std::optional<CostModel> cost;
   absl::Status failure;
@@ -59,7 +61,7 @@ class EngineCore {
  public:
   /// `observer` may be null; it and `clock` outlive the core.
   EngineCore(const EngineOptions& options, const ExecutorInfo& info, const Clock& clock,
-             EngineObserver* observer);
+             EngineObserver* observer, EngineMetrics metrics = {});
 
   void Handle(EngineMessage message);
   /// What the worker should do next; nothing if plan_depth jobs are outstanding or there is
@@ -71,6 +73,8 @@ class EngineCore {
   EngineSnapshot Snapshot() const;
   const AdmissionPolicy& admission() const { return admission_; }
   int num_open() const { return static_cast<int>(sequences_.size()); }
+  /// Sets the gauges to what is true now; linear in the pages of the prefix index.
+  void UpdateGauges() const;
   /// Checks what can be checked at any time between calls (I1, I6, I7, I8); linear.
   void CheckInvariants() const;
 
@@ -79,7 +83,7 @@ class EngineCore {
     StepPlan plan;
     StepWork work;
     std::vector<Sequence*> members;  // one entry a slice, counted in in_flight (I7)
-    std::vector<SequenceId> due;     // whose slice samples a token
+    std::vector<Sequence*> due;      // whose slice samples a token
   };
 
   void On(SubmitMessage message);
@@ -109,7 +113,8 @@ class EngineCore {
 
   void TakeToken(const SampledToken& token);
   void ReportProgress(const SubmittedStep& step);
-  static void CheckStepComplete(const SubmittedStep& step, const StepDone& event);
+  void CountStep(const SubmittedStep& step, const StepResult& result) const;
+  void CheckStepComplete(const SubmittedStep& step, const StepDone& event);
   /// Ends a request; idempotent. The sequence may be destroyed.
   void End(Sequence& sequence, absl::Status status, FinishReason reason);
   void SendFinish(Sequence& sequence, AttentionAccount account);
@@ -122,6 +127,7 @@ class EngineCore {
   const ExecutorInfo info_;
   const Clock& clock_;
   EngineObserver* const observer_;
+  const EngineMetrics metrics_;
   AdmissionPolicy admission_;
   CostModel cost_;
   WaitingQueue waiting_;

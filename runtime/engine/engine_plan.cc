@@ -54,9 +54,11 @@ void EngineCore::ReleaseEnded(WorkerJob& job) {
 
 void EngineCore::Admit(WorkerJob& job) {
   if (!std::exchange(admission_changed_, false)) return;
+  const int64_t evictions = admission_.num_evicted();
   while (static_cast<int>(running_.size()) < options_.max_running && waiting_.size() > 0 &&
          AdmitOne(job)) {
   }
+  metrics_.kv_evictions_lru.Add(static_cast<double>(admission_.num_evicted() - evictions));
 }
 
 bool EngineCore::AdmitOne(WorkerJob& job) {
@@ -95,6 +97,8 @@ void EngineCore::Start(Sequence& sequence, WorkerJob& job) {
     sequence.visuals_left.push_back({span.visual_idx, 0, grid.t, int64_t{grid.h} * grid.w});
   }
   running_.push_back(&sequence);
+  metrics_.prefix_cache_query_tokens.Add(sequence.prompt_len());
+  metrics_.prefix_cache_hit_tokens.Add(sequence.cached_tokens);
   SequenceSpec spec = prepared;
   spec.id = sequence.id();
   spec.page_ids = sequence.pages.pages();
@@ -171,12 +175,13 @@ void EngineCore::NotePlanned(const StepPlan& plan, SubmittedStep& step) {
     }
     if (slice.token_end == sequence.prompt_len() && slice.layer_end == info_.num_layers) {
       sequence.planned_outputs = 1;
-      step.due.push_back(slice.sequence);
+      step.due.push_back(&sequence);
     }
   }
   for (const SequenceId id : plan.decode) {
-    ++Join(id, step).planned_outputs;
-    step.due.push_back(id);
+    Sequence& sequence = Join(id, step);
+    ++sequence.planned_outputs;
+    step.due.push_back(&sequence);
   }
 }
 

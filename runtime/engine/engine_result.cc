@@ -41,6 +41,39 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
   return result;
 }
 
+void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result) const {
+  const StepPlan& plan = step.plan;
+  if (step.members.empty()) return;
+  const bool prefills = !plan.prefill.empty() || !plan.vision.empty();
+  const StepPhase phase = plan.decode.empty() ? StepPhase::kPrefill
+                          : prefills          ? StepPhase::kMixed
+                                              : StepPhase::kDecode;
+  const size_t i = static_cast<size_t>(phase);
+  metrics_.step_seconds[i].Observe(
+      absl::ToDoubleSeconds(result.vision_time + result.prefill_time + result.decode_time));
+  metrics_.step_sequences[i].Observe(static_cast<double>(step.members.size()));
+  metrics_.step_tokens[i].Observe(step.work.prefill_tokens + step.work.decode_rows);
+  metrics_.feature_cache_queries.Add(static_cast<double>(plan.vision.size()));
+  metrics_.feature_cache_hits.Add(static_cast<double>(result.reused_vision.size()));
+}
+
+void EngineCore::UpdateGauges() const {
+  metrics_.requests_running.Set(static_cast<double>(running_.size()));
+  for (const Priority priority : {Priority::kBatch, Priority::kStandard, Priority::kInteractive}) {
+    metrics_.requests_waiting[static_cast<size_t>(priority)].Set(waiting_.size(priority));
+  }
+  const PagePool& pool = admission_.pool();
+  const int cached = admission_.index().num_cached();
+  const int active = pool.num_used() - cached;
+  metrics_.kv_pages_free.Set(pool.num_free());
+  metrics_.kv_pages_active.Set(active);
+  metrics_.kv_pages_cached.Set(cached);
+  metrics_.kv_pages_capacity.Set(pool.capacity());
+  metrics_.kv_page_tokens.Set(kPageTokens);
+  metrics_.kv_usage_ratio.Set(pool.capacity() == 0 ? 0.0
+                                                   : static_cast<double>(active) / pool.capacity());
+}
+
 void EngineCore::CheckInvariants() const {
   int held = 0, waiting = 0, waiting_media = 0, running = 0;
   int64_t hidden = 0;

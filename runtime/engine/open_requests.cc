@@ -55,6 +55,11 @@ std::shared_ptr<const std::atomic<bool>> OpenRequests::CancelFlag(RequestId id) 
   return it == open_.end() ? nullptr : it->second.cancelled;
 }
 
+int OpenRequests::num_waiting() const {
+  absl::MutexLock lock(&mutex_);
+  return waiting_;
+}
+
 void OpenRequests::CloseDoor() {
   absl::MutexLock lock(&mutex_);
   closed_ = true;

@@ -27,6 +27,8 @@ class OpenRequests : public EngineObserver {
       : max_running_(max_running), max_waiting_(max_waiting) {}
 
   int capacity() const { return max_running_ + max_waiting_; }
+  /// Open requests that are not admitted.
+  int num_waiting() const;
 
   /// Lets a request in unless max_waiting wait already; `ahead` is how many do.
   Refusal TryOpen(RequestId id, std::shared_ptr<std::atomic<bool>> cancelled, int* ahead);

@@ -62,6 +62,7 @@ struct Sequence {
   int next_layer = 0;       ///< layer-wise prefill: layers planned for all tokens
   int planned_outputs = 0;  ///< answer tokens sampled or to be sampled by submitted steps
   int in_flight = 0;
+  int tokens_owed = 0;  ///< by the step whose result is being looked at (I10)
 
   double prefill_seconds = 0;    ///< predicted until the first token, idle worker; set when ready
   double predicted_seconds = 0;  ///< the same for the whole request

@@ -62,6 +62,7 @@ void WaitingQueue::Push(RequestId id, const std::string& tenant, Priority priori
   Tenant& owner = tenants_[item.tenant];
   if (owner.waiting.empty()) owner.service = std::max(owner.service, virtual_time_);
   owner.waiting.emplace(item.arrival, id.value);
+  owner.head_arrival = owner.waiting.begin()->first;
   ++by_priority_[static_cast<int>(priority)];
   VNSA_CHECK(items_.emplace(id, item).second) << "request " << id << " waits twice";
 }
@@ -70,7 +71,9 @@ void WaitingQueue::Remove(RequestId id) {
   const auto it = items_.find(id);
   VNSA_CHECK(it != items_.end()) << "request " << id << " does not wait";
   const Item item = it->second;
-  VNSA_CHECK_EQ(tenants_[item.tenant].waiting.erase(Ranked(item.arrival, id.value)), 1u);
+  Tenant& owner = tenants_[item.tenant];
+  VNSA_CHECK_EQ(owner.waiting.erase(Ranked(item.arrival, id.value)), 1u);
+  if (!owner.waiting.empty()) owner.head_arrival = owner.waiting.begin()->first;
   --by_priority_[static_cast<int>(item.priority)];
   items_.erase(it);
 }
@@ -85,12 +88,26 @@ void WaitingQueue::Charge(const std::string& tenant, double seconds) {
   virtual_time_ = std::max(virtual_time_, least);
 }
 
+double WaitingQueue::Setback(const Tenant& tenant) const {
+  return std::min(std::max(0.0, tenant.service - virtual_time_), kMaxSetback);
+}
+
 std::vector<RequestId> WaitingQueue::Front(int count) const {
+  // Whoever is among the first `count` belongs to a tenant whose first request is among the first
+  // `count` first requests: only those tenants are looked at further.
+  std::vector<std::pair<double, int>> heads;  // rank, tenant
+  heads.reserve(tenants_.size());
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    const Tenant& tenant = tenants_[i];
+    if (tenant.waiting.empty()) continue;
+    heads.emplace_back(tenant.head_arrival + Setback(tenant), static_cast<int>(i));
+  }
+  const size_t num_tenants = std::min<size_t>(count, heads.size());
+  std::nth_element(heads.begin(), heads.begin() + num_tenants, heads.end());
   std::vector<Ranked> best;
-  best.reserve(tenants_.size());
-  for (const Tenant& tenant : tenants_) {
-    const double surplus = std::max(0.0, tenant.service - virtual_time_);
-    const double setback = std::min(surplus, kMaxSetback);
+  for (size_t i = 0; i < num_tenants; ++i) {
+    const Tenant& tenant = tenants_[heads[i].second];
+    const double setback = Setback(tenant);
     int taken = 0;
     for (auto it = tenant.waiting.begin(); it != tenant.waiting.end() && taken < count; ++it) {
       best.emplace_back(it->first + setback, it->second);

@@ -43,7 +43,8 @@ class WaitingQueue {
   using Ranked = std::pair<double, uint64_t>;  // virtual arrival, request id
   struct Tenant {
     std::string name;
-    double service = 0;  // seconds received, never behind virtual_time_ while waiting
+    double service = 0;       // seconds received, never behind virtual_time_ while waiting
+    double head_arrival = 0;  // of waiting.begin(), if it is not empty
     absl::btree_set<Ranked> waiting;
   };
   struct Item {
@@ -53,6 +54,7 @@ class WaitingQueue {
   };
   int TenantIndex(const std::string& name);
   void ForgetIdleTenants();
+  double Setback(const Tenant& tenant) const;  // seconds
 
   std::vector<Tenant> tenants_;
   absl::flat_hash_map<std::string, int> tenant_index_;

@@ -9,6 +9,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
 namespace {
@@ -43,7 +44,8 @@ RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
       builder_(*parts_.tokenizer, parts_.prompt),
       visuals_(parts_.media.get(), clock, parts_.facts.preprocess_mode, parts_.patch_cache_bytes),
       delivery_(1, MaxOpen(parts_.engine)),
-      engine_(parts_.engine, std::move(parts_.executor), clock),
+      engine_(parts_.engine, std::move(parts_.executor), clock,
+              parts_.metrics != nullptr ? EngineMetrics::Create(*parts_.metrics) : EngineMetrics{}),
       media_queue_(MaxOpen(parts_.engine)),
       text_queue_(MaxOpen(parts_.engine)) {
   for (int i = 0; i < std::max(parts_.media_threads, 1); ++i) {
@@ -112,6 +114,7 @@ void RuntimeImpl::WorkLoop(JobQueue& queue) {
 
 absl::StatusOr<std::unique_ptr<PreparedPrompt>> RuntimeImpl::Prepare(const Job& job) {
   const absl::Duration start = clock_.Monotonic();
+  VNSA_RETURN_IF_ERROR(CheckBeforeDecoding(job.request));
   VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, LoadVisuals(job));
   const absl::Duration loaded = clock_.Monotonic();
   VNSA_ASSIGN_OR_RETURN(std::unique_ptr<PreparedPrompt> prompt,
@@ -123,6 +126,15 @@ absl::StatusOr<std::unique_ptr<PreparedPrompt>> RuntimeImpl::Prepare(const Job& 
   // Opening, probing and waiting for a decoder process or for another request's load.
   timing.fetch = std::max(loaded - start - timing.decode - timing.preprocess, absl::ZeroDuration());
   return prompt;
+}
+
+// Decoding is the dearest thing that a refused question could cost: refuse from sizes alone.
+absl::Status RuntimeImpl::CheckBeforeDecoding(const GenerateRequest& request) {
+  if (CountVisuals(request) == 0) return absl::OkStatus();  // nothing to save
+  VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, PlanVisuals(request));
+  VNSA_ASSIGN_OR_RETURN(std::unique_ptr<PreparedPrompt> prompt,
+                        builder_.Build(request, std::move(visuals), 0));
+  return CheckFits(*prompt, builder_.info(), parts_.engine.hidden_bytes);
 }
 
 absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::LoadVisuals(const Job& job) {
@@ -156,9 +168,9 @@ absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanVisuals(const Generat
     for (const Part& part : turn.parts) {
       absl::StatusOr<LoadedVisual> planned = absl::UnknownError("text");
       if (const auto* video = std::get_if<VideoPart>(&part)) {
-        planned = parts_.media->PlanVideo(video->source, video->sampling);
+        planned = visuals_.Plan(*video);
       } else if (const auto* image = std::get_if<ImagePart>(&part)) {
-        planned = parts_.media->PlanImage(*image);
+        planned = visuals_.Plan(*image);
       } else {
         continue;
       }
@@ -221,7 +233,7 @@ RuntimeStats RuntimeImpl::Stats() const {
   const EngineSnapshot snapshot = engine_.Snapshot();
   RuntimeStats stats;
   stats.running = snapshot.running;
-  stats.waiting = snapshot.waiting + snapshot.waiting_media;
+  stats.waiting = engine_.num_waiting();
   stats.kv_pages_used = snapshot.pages_used;
   stats.kv_pages_total = snapshot.pages_total;
   stats.kv_page_bytes = builder_.info().page_bytes;

@@ -70,6 +70,7 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   void Stop(RequestId id) override;
   void WorkLoop(JobQueue& queue);
   absl::StatusOr<std::unique_ptr<PreparedPrompt>> Prepare(const Job& job);
+  absl::Status CheckBeforeDecoding(const GenerateRequest& request);
   absl::StatusOr<std::vector<PromptVisual>> LoadVisuals(const Job& job);
   absl::StatusOr<std::vector<PromptVisual>> PlanVisuals(const GenerateRequest& request);
 

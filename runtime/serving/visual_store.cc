@@ -84,6 +84,25 @@ absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const ImagePart& part,
   return LoadOnce(part, control, [&] { return loader_->LoadImage(part, control); });
 }
 
+std::optional<LoadedVisual> VisualStore::Peek(const Sha256Digest& key) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = cache_.find(key);
+  if (it == cache_.end()) return std::nullopt;
+  LoadedVisual visual = it->second.visual;
+  visual.patches = nullptr;
+  return visual;
+}
+
+absl::StatusOr<LoadedVisual> VisualStore::Plan(const VideoPart& part) {
+  if (auto known = Peek(VisualKey(part, default_mode_))) return *std::move(known);
+  return loader_->PlanVideo(part.source, part.sampling);
+}
+
+absl::StatusOr<LoadedVisual> VisualStore::Plan(const ImagePart& part) {
+  if (auto known = Peek(VisualKey(part, default_mode_))) return *std::move(known);
+  return loader_->PlanImage(part);
+}
+
 template <typename Part, typename LoadPart>
 absl::StatusOr<VisualStore::Loaded> VisualStore::LoadOnce(const Part& part,
                                                           const LoadControl& control,
@@ -123,7 +142,10 @@ absl::StatusOr<LoadedVisual> VisualStore::Share(const Sha256Digest& key, const L
       return absl::UnknownError("leads");
     }
     const std::shared_ptr<Flight> flight = it->second;
-    VNSA_RETURN_IF_ERROR(Await(*flight, control));
+    ++waiting_;
+    const absl::Status waited = Await(*flight, control);
+    --waiting_;
+    VNSA_RETURN_IF_ERROR(waited);
     if (!flight->result.ok() && GivenUp(flight->result.status())) continue;
     ++shared_;
     return flight->result;
@@ -174,6 +196,11 @@ void VisualStore::Remember(const Sha256Digest& key, const LoadedVisual& visual) 
 int64_t VisualStore::cached_bytes() const {
   absl::MutexLock lock(&mutex_);
   return bytes_;
+}
+
+int VisualStore::num_waiting() const {
+  absl::MutexLock lock(&mutex_);
+  return waiting_;
 }
 
 int64_t VisualStore::num_shared() const {

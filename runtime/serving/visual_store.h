@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
@@ -37,7 +38,13 @@ class VisualStore {
   absl::StatusOr<Loaded> Load(const VideoPart& part, const LoadControl& control);
   absl::StatusOr<Loaded> Load(const ImagePart& part, const LoadControl& control);
 
+  /// Shape and report without patches: from the cache, else from the loader, which decodes nothing.
+  absl::StatusOr<LoadedVisual> Plan(const VideoPart& part);
+  absl::StatusOr<LoadedVisual> Plan(const ImagePart& part);
+
   int64_t cached_bytes() const;
+  /// Calls that wait for another request's load.
+  int num_waiting() const;
   /// Loads that were answered from the cache or from another request's load.
   int64_t num_shared() const;
 
@@ -56,6 +63,7 @@ class VisualStore {
   absl::StatusOr<Loaded> LoadOnce(const Part& part, const LoadControl& control, LoadPart load);
   absl::StatusOr<LoadedVisual> Share(const Sha256Digest& key, const LoadControl& control,
                                      std::shared_ptr<Flight>* lead);
+  std::optional<LoadedVisual> Peek(const Sha256Digest& key) const;
   absl::Status Await(const Flight& flight, const LoadControl& control)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Land(const Sha256Digest& key, Flight& flight, const absl::StatusOr<LoadedVisual>& result);
@@ -71,6 +79,7 @@ class VisualStore {
   absl::flat_hash_map<Sha256Digest, Entry> cache_ ABSL_GUARDED_BY(mutex_);
   std::list<Sha256Digest> lru_ ABSL_GUARDED_BY(mutex_);  // least recently used first
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t shared_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

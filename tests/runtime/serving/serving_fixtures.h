@@ -16,6 +16,7 @@ inline GenerateRequest Question(const std::string& text, const std::string& clip
                                 int num_frames = 4) {
   GenerateRequest request;
   request.tenant = "t";
+  request.generation.seed = 1;  // the fake executor's answers depend on it
   Turn turn;
   if (!clip.empty()) {
     VideoPart video;

@@ -1,0 +1,163 @@
+#include "runtime/serving/visual_store.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/synchronization/notification.h"
+#include "tests/runtime/serving/serving_fixtures.h"
+#include "tests/support/fake_media.h"
+
+namespace videonsa {
+namespace {
+
+VideoPart Clip(const std::string& name, int frames = 4) {
+  VideoPart part;
+  part.source = FakeSource(name);
+  part.sampling.num_frames = frames;
+  return part;
+}
+
+// Patches of a fake clip of 4 frames.
+constexpr int64_t kClipBytes = int64_t{2} * 16 * kPatchDim * 4;
+
+class VisualStoreTest : public ::testing::Test {
+ protected:
+  VisualStore Store(int64_t bytes) {
+    return VisualStore(&media_, clock_, PreprocessMode::kLmmsEval, bytes);
+  }
+  FakeMediaLoader media_;
+  FakeClock clock_;
+};
+
+TEST(VisualKey, ChangesWithEverythingThatChangesPatches) {
+  const Sha256Digest base = VisualKey(Clip("a"), PreprocessMode::kLmmsEval);
+  EXPECT_EQ(base, VisualKey(Clip("a"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(Clip("b"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(Clip("a", 6), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(Clip("a"), PreprocessMode::kQwenVlUtils));
+  VideoPart fps = Clip("a");
+  fps.sampling.num_frames.reset();
+  fps.sampling.fps = 1.0;
+  const Sha256Digest one = VisualKey(fps, PreprocessMode::kLmmsEval);
+  fps.sampling.fps = 1.0000000001;
+  EXPECT_NE(one, VisualKey(fps, PreprocessMode::kLmmsEval));
+  ImagePart image;
+  image.source = FakeSource("a");
+  EXPECT_NE(base, VisualKey(image, PreprocessMode::kLmmsEval));
+}
+
+TEST(VisualKey, HashesInlineBytesAndKnowsNothingOfAnUnhashedFile) {
+  VideoPart part;
+  part.source.path = "clip";
+  EXPECT_EQ(VisualKey(part, PreprocessMode::kLmmsEval), Sha256Digest{});
+  part.source.path.clear();
+  part.source.bytes = std::make_shared<const std::string>("bytes");
+  EXPECT_NE(VisualKey(part, PreprocessMode::kLmmsEval), Sha256Digest{});
+}
+
+TEST_F(VisualStoreTest, KeepsRecentVisualsWithinItsBytes) {
+  VisualStore store = Store(2 * kClipBytes);
+  for (const char* name : {"a", "b", "a", "c", "a", "b"}) {
+    ASSERT_TRUE(store.Load(Clip(name), {}).ok());
+    EXPECT_LE(store.cached_bytes(), 2 * kClipBytes);
+  }
+  EXPECT_EQ(media_.num_loads(), 4);  // a, b, c, and b again: c took its place
+  EXPECT_EQ(store.num_shared(), 2);
+}
+
+TEST_F(VisualStoreTest, AVisualLargerThanTheCacheIsNotKept) {
+  VisualStore store = Store(kClipBytes - 1);
+  ASSERT_TRUE(store.Load(Clip("a"), {}).ok());
+  EXPECT_EQ(store.cached_bytes(), 0);
+}
+
+TEST_F(VisualStoreTest, AnUnhashedFileIsLoadedEveryTime) {
+  VisualStore store = Store(100 * kClipBytes);
+  VideoPart part = Clip("a");
+  part.source.sha256 = {};
+  ASSERT_TRUE(store.Load(part, {}).ok());
+  ASSERT_TRUE(store.Load(part, {}).ok());
+  EXPECT_EQ(media_.num_loads(), 2);
+}
+
+TEST_F(VisualStoreTest, EqualLoadsInFlightAreOne) {
+  absl::Notification started, go;
+  media_.on_load = [&] {
+    started.Notify();  // a second load would notify twice and abort
+    go.WaitForNotification();
+  };
+  VisualStore store = Store(0);
+  std::vector<std::thread> threads;
+  std::atomic<int> loaded{0};
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      const auto visual = store.Load(Clip("a"), {});
+      ASSERT_TRUE(visual.ok()) << visual.status();
+      EXPECT_NE(visual->visual.patches, nullptr);
+      ++loaded;
+    });
+  }
+  started.WaitForNotification();
+  // Those that have not come yet when the first ends load again: wait until all follow.
+  while (store.num_waiting() < 3) std::this_thread::yield();
+  go.Notify();
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(loaded.load(), 4);
+  EXPECT_EQ(media_.num_loads(), 1);
+  EXPECT_EQ(store.num_shared(), 3);
+}
+
+TEST_F(VisualStoreTest, AFollowerLoadsAgainWhenTheLeaderGivesUp) {
+  absl::Notification started, go;
+  std::atomic<int> loads{0};
+  media_.on_load = [&] {
+    if (loads++ > 0) return;
+    started.Notify();
+    go.WaitForNotification();
+  };
+  VisualStore store = Store(0);
+  auto cancelled = std::make_shared<std::atomic<bool>>(false);
+  std::thread leader([&] {
+    LoadControl control;
+    control.cancelled = cancelled;
+    EXPECT_EQ(store.Load(Clip("a"), control).status().code(), absl::StatusCode::kCancelled);
+  });
+  started.WaitForNotification();
+  std::thread follower([&] { EXPECT_TRUE(store.Load(Clip("a"), {}).ok()); });
+  while (store.num_waiting() < 1) std::this_thread::yield();
+  cancelled->store(true);
+  go.Notify();
+  leader.join();
+  follower.join();
+  EXPECT_EQ(media_.num_loads(), 2);
+}
+
+TEST_F(VisualStoreTest, AFollowerObeysItsOwnCancelAndDeadline) {
+  absl::Notification started, go;
+  media_.on_load = [&] {
+    started.Notify();
+    go.WaitForNotification();
+  };
+  VisualStore store = Store(0);
+  std::thread leader([&] { EXPECT_TRUE(store.Load(Clip("a"), {}).ok()); });
+  started.WaitForNotification();
+  LoadControl control;
+  control.cancelled = std::make_shared<std::atomic<bool>>(true);
+  EXPECT_EQ(store.Load(Clip("a"), control).status().code(), absl::StatusCode::kCancelled);
+  control.cancelled = nullptr;
+  control.deadline = clock_.Monotonic();
+  EXPECT_EQ(store.Load(Clip("a"), control).status().code(), absl::StatusCode::kDeadlineExceeded);
+  go.Notify();
+  leader.join();
+}
+
+TEST_F(VisualStoreTest, AnErrorIsSharedAndNotKept) {
+  VisualStore store = Store(100 * kClipBytes);
+  EXPECT_EQ(ReasonOf(store.Load(Clip("bad"), {}).status()), "MEDIA_CORRUPT");
+  EXPECT_EQ(ReasonOf(store.Load(Clip("bad"), {}).status()), "MEDIA_CORRUPT");
+  EXPECT_EQ(media_.num_loads(), 2);
+}
+
+}  // namespace
+}  // namespace videonsa

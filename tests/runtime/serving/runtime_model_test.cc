@@ -22,6 +22,11 @@ void WriteFolder(const std::string& semantics, const test::TemporaryFolder& fold
   test::TinyModel model;
   model.vocab = 1024;
   model.semantics = semantics;
+  if (semantics == "released_nsa") {  // defined for 28 and 4 heads only
+    model.hidden = 28 * model.head_dim;
+    model.q_heads = 28;
+    model.kv_heads = 4;
+  }
   test::WriteModelFolder(model, folder);
   const std::string small = std::string(VIDEONSA_TEST_DATA) + "/text/small/";
   nlohmann::json config = nlohmann::json::parse(test::ReadFile(folder / "config.json"));
@@ -161,7 +166,7 @@ TEST_P(ConcurrencyTest, ThirtyTwoAtOnceAnswerAsAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Semantics, ConcurrencyTest, ::testing::Values("dense"));
+INSTANTIATE_TEST_SUITE_P(Semantics, ConcurrencyTest, ::testing::Values("dense", "causal_nsa", "released_nsa"));
 
 }  // namespace
 }  // namespace videonsa

@@ -113,6 +113,10 @@ ModelFacts FactsOf(const RuntimeOptions& options, const ModelDescription& model,
   return facts;
 }
 
+// Limits in the preprocessor_config.json of Qwen2.5-VL (preprocess-and-model, section 1.1).
+constexpr int64_t kUpstreamMinPixels = 4 * 784;
+constexpr int64_t kUpstreamMaxPixels = 16384 * 784;
+
 MediaOptions MediaOptionsOf(const RuntimeOptions& options, const ModelDescription& model) {
   MediaOptions media;
   media.decoder_binary = options.decoder_binary;
@@ -120,8 +124,16 @@ MediaOptions MediaOptionsOf(const RuntimeOptions& options, const ModelDescriptio
   media.default_fps = options.default_fps;
   media.max_frames = options.max_frames;
   media.mode = options.preprocess_mode;
-  if (options.preprocess_mode == PreprocessMode::kQwenVlUtils) {
-    // The evaluation wrapper overrides the checkpoint's limits; upstream does not.
+  // A checkpoint that states limits of its own was trained with them: they hold for clips and
+  // pictures in both modes. One that keeps upstream's gets what the mode says: the evaluation
+  // wrapper overrides them, upstream does not.
+  const bool own_limits =
+      model.min_pixels != kUpstreamMinPixels || model.max_pixels != kUpstreamMaxPixels;
+  if (own_limits && model.max_pixels > 0) {
+    media.video_min_pixels = model.min_pixels;
+    media.video_max_pixels = model.max_pixels;
+  }
+  if (own_limits || options.preprocess_mode == PreprocessMode::kQwenVlUtils) {
     media.image_min_pixels = model.min_pixels;
     media.image_max_pixels = model.max_pixels;
   }

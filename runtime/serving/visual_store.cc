@@ -70,8 +70,12 @@ Sha256Digest VisualKey(const ImagePart& part, PreprocessMode default_mode) {
 }
 
 VisualStore::VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode default_mode,
-                         int64_t cache_bytes)
-    : loader_(loader), clock_(clock), default_mode_(default_mode), cache_bytes_(cache_bytes) {}
+                         int64_t cache_bytes, MediaMetrics metrics)
+    : loader_(loader),
+      clock_(clock),
+      default_mode_(default_mode),
+      cache_bytes_(cache_bytes),
+      metrics_(std::move(metrics)) {}
 
 absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const VideoPart& part,
                                                       const LoadControl& control) {
@@ -110,17 +114,38 @@ absl::StatusOr<VisualStore::Loaded> VisualStore::LoadOnce(const Part& part,
   Loaded loaded;
   loaded.key = VisualKey(part, default_mode_);
   if (loaded.key == Sha256Digest{}) {
-    VNSA_ASSIGN_OR_RETURN(loaded.visual, load());
+    absl::StatusOr<LoadedVisual> own = load();
+    Count(own);
+    VNSA_ASSIGN_OR_RETURN(loaded.visual, std::move(own));
     return loaded;
   }
   std::shared_ptr<Flight> lead;
   absl::StatusOr<LoadedVisual> visual = Share(loaded.key, control, &lead);
   if (lead != nullptr) {
     visual = load();
+    Count(visual);
     Land(loaded.key, *lead, visual);
   }
   VNSA_ASSIGN_OR_RETURN(loaded.visual, std::move(visual));
   return loaded;
+}
+
+void VisualStore::Count(const absl::StatusOr<LoadedVisual>& result) const {
+  if (result.ok()) {
+    const VisualReport& report = result->report;
+    metrics_.frames_decoded.Add(report.frames_decoded);
+    metrics_.frames_used.Add(report.image ? 1 : static_cast<double>(report.frame_times.size()));
+    metrics_.pixels_decoded.Add(static_cast<double>(report.frames_decoded) * report.source_width *
+                                report.source_height);
+    return;
+  }
+  const std::optional<ErrorInfo> info = GetErrorInfo(result.status());
+  if (!info) return;
+  MediaErrorKind kind = MediaErrorKind::kOther;
+  if (info->reason == "MEDIA_UNSUPPORTED") kind = MediaErrorKind::kUnsupported;
+  if (info->reason == "MEDIA_CORRUPT") kind = MediaErrorKind::kCorrupt;
+  if (info->reason == "MEDIA_TOO_LARGE") kind = MediaErrorKind::kTooManyPixels;
+  metrics_.errors[static_cast<size_t>(kind)].Add();
 }
 
 // Gives a cached visual or waits for somebody else's load; or sets `lead`: the caller must load.

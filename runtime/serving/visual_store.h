@@ -12,6 +12,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
 #include "runtime/media/media_loader.h"
+#include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
 
@@ -28,7 +29,7 @@ class VisualStore {
  public:
   /// `loader` and `clock` outlive it. `cache_bytes` bounds the patches kept beyond their requests.
   VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode default_mode,
-              int64_t cache_bytes);
+              int64_t cache_bytes, MediaMetrics metrics = {});
 
   struct Loaded {
     LoadedVisual visual;
@@ -66,6 +67,7 @@ class VisualStore {
   std::optional<LoadedVisual> Peek(const Sha256Digest& key) const;
   absl::Status Await(const Flight& flight, const LoadControl& control)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Count(const absl::StatusOr<LoadedVisual>& result) const;
   void Land(const Sha256Digest& key, Flight& flight, const absl::StatusOr<LoadedVisual>& result);
   void Remember(const Sha256Digest& key, const LoadedVisual& visual)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -74,6 +76,7 @@ class VisualStore {
   const Clock& clock_;
   const PreprocessMode default_mode_;
   const int64_t cache_bytes_;
+  const MediaMetrics metrics_;
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<Sha256Digest, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<Sha256Digest, Entry> cache_ ABSL_GUARDED_BY(mutex_);

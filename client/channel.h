@@ -11,7 +11,7 @@ namespace videonsa::client {
 /// Where the server is and how to speak to it.
 struct ChannelOptions {
   /// "host:port", "[v6]:port" or "unix:/path".
-  std::string address = "localhost:50051";
+  std::string address = "localhost:8090";
   /// Encrypt. Implied by any of the files below.
   bool tls = false;
   /// PEM file with the authorities to trust; empty: the system's.

@@ -92,12 +92,12 @@ std::string LatencyHtml(const BenchSummary& s) {
                       "<p class=\"soft\">* fewer than 5 values beyond it.</p>\n");
 }
 
-// Columns between the least value and the 99.5th percentile, the rest in the last one; equal steps,
-// or equal ratios if the values span more than a factor of 20.
+// Columns between the 0.5th and the 99.5th percentile, the rest in the first and the last one;
+// equal steps, or equal ratios if that spans more than a factor of 20.
 class Scale {
  public:
   explicit Scale(const Histogram& h)
-      : low_(std::max(h.min(), 1e-6)),
+      : low_(std::max(h.Percentile(0.005), 1e-6)),
         high_(std::max(h.Percentile(0.995), low_ * 1.001)),
         log_(high_ / low_ > 20) {}
 

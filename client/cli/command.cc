@@ -9,7 +9,7 @@ namespace videonsa::client {
 
 FlagGroup ConnectionFlags() {
   return {"Connection",
-          {{"server", "ADDR", "server to speak to: host:port or unix:/path (localhost:50051)"},
+          {{"server", "ADDR", "server to speak to: host:port or unix:/path (localhost:8090)"},
            {"timeout", "TIME", "give up after this time: 90, 90s, 2m"},
            {"tls", "", "encrypt; trust the system's authorities"},
            {"tls-ca", "FILE", "encrypt; trust the authorities in this PEM file"},
@@ -80,7 +80,8 @@ std::string ErrorJson(const absl::Status& status) {
 }
 
 int Failure(const CommandContext& context, const absl::Status& status) {
-  context.console.Error(ErrorText(status));
+  const bool ours = absl::IsCancelled(status) && context.cancellation.cancelled();
+  context.console.Error(ours ? "cancelled" : ErrorText(status));
   // A switch has no value; "bench --json FILE" keeps stdout for its table.
   const bool json = context.args.Has("json") && context.args.Get("json").empty();
   if (json) context.console.Answer(absl::StrCat(ErrorJson(status), "\n"));

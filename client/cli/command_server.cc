@@ -51,10 +51,13 @@ std::string ModelText(const proto::ModelInfo& model) {
                             absl::AsciiStrToLower(absl::StripPrefix(mode, "PREPROCESS_MODE_")),
                             model.default_fps(), model.limits().max_frames()));
   const proto::Limits& limits = model.limits();
-  table.Row("clips", absl::StrCat("at most ", HumanBytes(limits.max_clip_bytes()), ", ",
-                                  HumanDuration(FromProto(limits.max_clip_duration())), ", inline ",
-                                  HumanBytes(limits.max_inline_clip_bytes()), ", ",
-                                  limits.max_clips_per_question(), " a question"));
+  const absl::Duration longest = FromProto(limits.max_clip_duration());
+  table.Row(
+      "clips",
+      absl::StrCat("at most ", HumanBytes(static_cast<double>(limits.max_clip_bytes())),
+                   longest > absl::ZeroDuration() ? ", " + HumanDuration(longest) : "", ", inline ",
+                   HumanBytes(static_cast<double>(limits.max_inline_clip_bytes())), ", ",
+                   limits.max_clips_per_question(), " a question"));
   table.Row("containers", absl::StrJoin(limits.containers(), " "));
   table.Row("codecs", absl::StrJoin(limits.codecs(), " "));
   table.Row("answers", absl::StrCat("at most ", Grouped(limits.max_output_tokens()), " tokens"));

@@ -35,7 +35,7 @@ std::string Overview(const std::vector<Command>& commands) {
   return absl::StrCat(
       out,
       "\nvideonsa COMMAND --help tells the flags of a command, with examples.\n"
-      "The server is found at localhost:50051 unless --server ADDR says otherwise.\n"
+      "The server is found at localhost:8090 unless --server ADDR says otherwise.\n"
       "Exit codes: 0 done, 1 refused or failed (reason on stderr), 2 wrong usage.\n");
 }
 

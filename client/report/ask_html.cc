@@ -63,8 +63,9 @@ std::string MomentsHtml(const AskPage& page) {
       absl::StrAppend(&out, "<img src=\"", JpegUrl(shown.jpeg), "\" alt=\"Frame of ",
                       Escaped(NameOf(page, moment.clip_index)), " at ", Escaped(where), "\">");
     }
-    absl::StrAppend(&out, "<figcaption>", Escaped(NameOf(page, moment.clip_index)), ", ",
-                    Escaped(where), " · ", Escaped(Percent(moment.share)),
+    const std::string name = page.visual_names.size() > 1 ? NameOf(page, moment.clip_index) : "";
+    absl::StrAppend(&out, "<figcaption>", Escaped(where), " · ", Escaped(Percent(moment.share)),
+                    name.empty() ? "" : absl::StrCat("<br>", Escaped(name)),
                     absl::StrFormat("<div class=\"meter\"><i style=\"width:%.1f%%\"></i></div>",
                                     best > 0 ? 100 * moment.share / best : 0),
                     "</figcaption></figure>\n");
@@ -277,11 +278,17 @@ std::string QuestionText(const proto::Question& question) {
 std::vector<WatchedMoment> MomentsToShow(const Evidence& evidence, size_t count) {
   std::vector<WatchedMoment> shown;
   for (const WatchedMoment& moment : evidence.moments) {
-    const bool overlaps = std::any_of(shown.begin(), shown.end(), [&](const WatchedMoment& other) {
-      return other.clip_index == moment.clip_index && other.start < moment.end &&
-             moment.start < other.end;
+    absl::Duration apart = absl::Seconds(1);
+    for (const ClipTimeline& line : evidence.clips) {
+      if (line.clip_index == moment.clip_index) {
+        apart = std::max(apart, (line.end - line.start) / 20);
+      }
+    }
+    const bool near = std::any_of(shown.begin(), shown.end(), [&](const WatchedMoment& other) {
+      return other.clip_index == moment.clip_index && other.start < moment.end + apart &&
+             moment.start < other.end + apart;
     });
-    if (!overlaps) shown.push_back(moment);
+    if (!near) shown.push_back(moment);
     if (shown.size() == count) break;
   }
   return shown;

@@ -30,7 +30,8 @@ struct AskPage {
 /// timeline, the attention account, phase times, settings.
 std::string AskHtml(const AskPage& page);
 
-/// The moments that the page shows, at most `count`, that do not overlap each other.
+/// The moments that the page shows, best first: at most `count`, each at least a second and a
+/// twentieth of its clip away from the others, so that the pictures differ.
 std::vector<WatchedMoment> MomentsToShow(const Evidence& evidence, size_t count);
 
 }  // namespace videonsa::client

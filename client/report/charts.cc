@@ -143,13 +143,14 @@ class Plane {
     for (const ChartLine& line : spec.lines) {
       for (const auto& [x, y] : line.points) {
         high = std::max(high, x);
+        whole_ = whole_ && x == std::floor(x);
         if (x > 0) low = std::min(low, x);
         if (spec.y_max <= 0) y_max_ = std::max(y_max_, y);
       }
     }
     if (high <= 0) high = 1;
     if (y_max_ <= 0) y_max_ = 1;
-    x_low_ = spec.x_log ? std::log10(std::min(low, high / 10)) : 0;
+    x_low_ = spec.x_log ? std::log10(std::min(low, high * 0.999)) - 0.02 : 0;
     x_high_ = spec.x_log ? std::log10(high) : high;
   }
 
@@ -181,12 +182,17 @@ class Plane {
   std::vector<double> XTicks() const {
     std::vector<double> ticks;
     if (!spec_.x_log) {
-      const double step = NiceStep(x_high_, 8);
+      const double step = whole_ ? std::max(1.0, NiceStep(x_high_, 8)) : NiceStep(x_high_, 8);
       for (double x = 0; x <= x_high_ * 1.0001; x += step) ticks.push_back(x);
       return ticks;
     }
+    // Few powers of ten need more steps within each.
+    const bool narrow = x_high_ - x_low_ < 1;
+    const std::vector<double> factors =
+        narrow ? std::vector<double>{1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9}
+               : std::vector<double>{1, 2, 5};
     for (double power = std::floor(x_low_); power <= x_high_; ++power) {
-      for (const double factor : {1.0, 2.0, 5.0}) {
+      for (const double factor : factors) {
         const double x = factor * std::pow(10, power);
         if (std::log10(x) >= x_low_ - 1e-9 && std::log10(x) <= x_high_ + 1e-9) ticks.push_back(x);
       }
@@ -196,6 +202,7 @@ class Plane {
 
   const LineChartSpec& spec_;
   double y_max_, x_low_ = 0, x_high_ = 1;
+  bool whole_ = true;  // no value of x has a fraction: layers, seconds
 };
 
 }  // namespace

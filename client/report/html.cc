@@ -51,7 +51,8 @@ th,td{text-align:left;padding:.32rem .7rem .32rem 0;border-bottom:1px solid var(
 overflow-wrap:anywhere}
 th{font-weight:600;color:var(--soft)}
 table.data td:not(:first-child),table.data th:not(:first-child){text-align:right;padding:.32rem 0 .32rem .7rem;
-overflow-wrap:normal}
+white-space:nowrap}
+table.data td:first-child{min-width:9rem;overflow-wrap:normal}
 table.facts th{width:14rem;font-weight:400}
 .wide{overflow-x:auto}
 details{margin-top:.6rem} summary{cursor:pointer;color:var(--accent);font-size:.9rem}

@@ -12,6 +12,7 @@ namespace videonsa::client {
 namespace {
 
 constexpr int kShownMoments = 5;
+constexpr int kBinCells = 4;  // widest bin on a terminal
 
 // Lengths that people read well, in seconds.
 constexpr double kBinSeconds[] = {0.1, 0.2, 0.25, 0.5, 1,   2,   5,   10,  15,
@@ -110,13 +111,17 @@ void AddMoments(const proto::AttentionReport& attention, Evidence& evidence) {
                    [](const auto& a, const auto& b) { return a.share > b.share; });
 }
 
-std::string AxisText(const ClipTimeline& line, int cells) {
+// Ticks below a timeline whose bins are `width` cells wide.
+std::string AxisText(const ClipTimeline& line, int width) {
   constexpr int kTickCells = 12;
+  const int bins = static_cast<int>(line.share.size());
+  const int step = (kTickCells + width - 1) / width;
   std::string axis;
   int at = 0;
-  for (int cell = 0; cell < cells; cell += kTickCells) {
-    const std::string label = absl::StrCat("╵", ClipTime(line.start + line.bin * cell));
-    if (cell + DisplayWidth(label) > std::max(cells, kTickCells)) break;
+  for (int bin = 0; bin < bins; bin += step) {
+    const std::string label = absl::StrCat("╵", ClipTime(line.start + line.bin * bin));
+    const int cell = bin * width;
+    if (bin > 0 && cell + DisplayWidth(label) > bins * width) break;
     axis.append(cell - at, ' ');
     axis += label;
     at = cell + DisplayWidth(label);
@@ -124,15 +129,15 @@ std::string AxisText(const ClipTimeline& line, int cells) {
   return axis;
 }
 
-// Rows of blocks, top first; the heaviest bin fills them.
-std::vector<std::string> Rows(const std::vector<double>& share, double top, int rows) {
+// Rows of blocks, top first, `width` cells a bin; the heaviest bin fills them.
+std::vector<std::string> Rows(const std::vector<double>& share, double top, int rows, int width) {
   static constexpr const char* kLevels[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
   std::vector<std::string> out(rows);
   for (const double value : share) {
     int level = top > 0 ? static_cast<int>(std::lround(value / top * rows * 8)) : 0;
     if (value > 0) level = std::max(level, 1);
     for (int row = rows - 1; row >= 0; --row) {
-      out[row] += kLevels[std::clamp(level, 0, 8)];
+      for (int i = 0; i < width; ++i) out[row] += kLevels[std::clamp(level, 0, 8)];
       level -= 8;
     }
   }
@@ -188,12 +193,11 @@ std::string TimelineText(const Evidence& evidence, const std::vector<std::string
                       absl::StrCat(Percent(line.total), " of the weight; a full column is ",
                                    Percent(top), " in ", HumanDuration(line.bin))),
         "\n");
-    for (const std::string& row : Rows(line.share, top, 2)) {
+    const int width = std::clamp((columns - 4) / static_cast<int>(line.share.size()), 1, kBinCells);
+    for (const std::string& row : Rows(line.share, top, 2, width)) {
       absl::StrAppend(&out, "  ", painter.Paint(Style::kCyan, row), "\n");
     }
-    absl::StrAppend(&out, "  ",
-                    painter.Paint(Style::kDim, AxisText(line, static_cast<int>(line.share.size()))),
-                    "\n");
+    absl::StrAppend(&out, "  ", painter.Paint(Style::kDim, AxisText(line, width)), "\n");
   }
   if (evidence.picture_share > 0) {
     absl::StrAppend(&out, "  pictures  ", Percent(evidence.picture_share), "\n");

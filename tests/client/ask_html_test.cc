@@ -94,7 +94,8 @@ TEST(AskHtml, MomentsShownDoNotOverlap) {
   evidence.moments = {{0, absl::Seconds(5), absl::Seconds(9), 0.5},
                       {0, absl::Seconds(8), absl::Seconds(10), 0.3},
                       {1, absl::Seconds(5), absl::Seconds(9), 0.1},
-                      {0, absl::Seconds(9), absl::Seconds(10), 0.05}};
+                      {0, absl::Seconds(9.5), absl::Seconds(10), 0.06},
+                      {0, absl::Seconds(10.5), absl::Seconds(11), 0.05}};
   EXPECT_EQ(MomentsToShow(evidence, 6).size(), 3u);
   EXPECT_EQ(MomentsToShow(evidence, 1).size(), 1u);
 }

@@ -200,7 +200,7 @@ void CpuExecutor::ReleaseSequence(SequenceId sequence) { sequences_.erase(sequen
 AttentionAccount CpuExecutor::Account(SequenceId sequence) const {
   const auto found = sequences_.find(sequence);
   VNSA_CHECK(found != sequences_.end()) << "unknown sequence";
-  return AccountOf(*found->second);
+  return AccountOf(*found->second, info_.num_q_heads);
 }
 
 void CpuExecutor::Observe(SequenceId sequence, ForwardObserver* observer) {

@@ -127,7 +127,9 @@ absl::Status CheckSemantics(AttentionSemantics semantics, const ModelConfig& con
       }
       return absl::OkStatus();
     default:
-      return unsupported("not available on this device");
+      // Training-free patterns stand in for dense attention; gates were trained for NSA.
+      if (config.attention.has_gates()) return unsupported("the checkpoint was trained with NSA");
+      return absl::OkStatus();
   }
 }
 
@@ -202,7 +204,7 @@ std::unique_ptr<SequenceState> MakeSequenceState(SequenceSpec spec, const ModelC
   return state;
 }
 
-AttentionAccount AccountOf(const SequenceState& state) {
+AttentionAccount AccountOf(const SequenceState& state, int num_q_heads) {
   AttentionAccount account;
   account.dense_pairs = state.dense_pairs;
   // The sparse pairs of released_nsa stand for 56 slots of 28 heads.
@@ -210,7 +212,8 @@ AttentionAccount AccountOf(const SequenceState& state) {
   std::vector<double> selection, mass;
   for (const AttentionTally& tally : state.tallies) {
     BranchPairs pairs = tally.pairs;
-    pairs.selected += tally.selected_slot_pairs / kReleasedHeads;
+    pairs.selected +=
+        tally.selected_slot_pairs / kReleasedHeads + tally.pattern_pairs_all_heads / num_q_heads;
     account.layers.push_back(pairs);
     if (state.spec.attention.want_gates) {
       const double count = static_cast<double>(std::max<int64_t>(tally.gate_count, 1));

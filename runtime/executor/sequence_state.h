@@ -60,6 +60,6 @@ absl::Status CheckSemantics(AttentionSemantics semantics, const ModelConfig& con
 std::unique_ptr<SequenceState> MakeSequenceState(SequenceSpec spec, const ModelConfig& config);
 
 /// The account as the engine sees it.
-AttentionAccount AccountOf(const SequenceState& state);
+AttentionAccount AccountOf(const SequenceState& state, int num_q_heads);
 
 }  // namespace videonsa

@@ -200,7 +200,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
     Project(w, prompt.hidden.Rows(begin, count), table, normed, qkv);
     backend_.AppendKv(kv, KeyPart(qkv), ValuePart(qkv), static_cast<int>(begin));
     backend_.CopyRows(QueryPart(qkv), {}, prompt.q.Rows(begin, count));
-    if (args.has_vision) {
+    if (IsNsa(args.semantics) && args.has_vision) {
       BranchGates(w, normed, args.is_vision + begin, prompt.gates.Rows(begin, count));
     }
   }

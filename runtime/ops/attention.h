@@ -39,6 +39,8 @@ struct AttentionTally {
   /// released_nsa counts the pairs of both copies of a head; the sum over its 56 data slots is kept
   /// whole and divided when the account is read.
   int64_t selected_slot_pairs = 0;
+  /// Training-free patterns differ by head; summed over all query heads.
+  int64_t pattern_pairs_all_heads = 0;
   double gate_sums[3] = {};
   int64_t gate_count = 0;
   /// By block, empty unless evidence is wanted: selection weight of vision rows, and softmax mass

@@ -1,12 +1,14 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <optional>
 
 #include "kernels/cpu/attention_mass.h"
 #include "kernels/cpu/causal_nsa.h"
 #include "kernels/cpu/dense_attention.h"
 #include "kernels/cpu/kv_append.h"
 #include "kernels/cpu/released_nsa.h"
+#include "kernels/cpu/sparse_prefill.h"
 #include "kernels/cpu/vision_attention.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -18,6 +20,22 @@ namespace {
 float LogitScale(int head_dim) { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
 
 ConstRows RowsOf(const TensorView& x) { return {x.f32(), x.row_stride()}; }
+
+// The training-free pattern of a semantics, if it is one.
+std::optional<SparsePattern> PatternOf(AttentionSemantics semantics) {
+  switch (semantics) {
+    case AttentionSemantics::kTriShape:
+      return SparsePattern::kTriShape;
+    case AttentionSemantics::kMInference:
+      return SparsePattern::kMInference;
+    case AttentionSemantics::kFlexPrefill:
+      return SparsePattern::kFlexPrefill;
+    case AttentionSemantics::kXAttention:
+      return SparsePattern::kXAttention;
+    default:
+      return std::nullopt;
+  }
+}
 
 // Where a kernel adds its reports.
 NsaReports ReportsOf(AttentionTally& tally) {
@@ -56,6 +74,13 @@ absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
     bytes = std::max(bytes, CausalNsaScratchBytes(threads, shape.num_q_heads, kv, needs.max_tokens,
                                                   needs.selected_blocks));
   }
+  if (const auto pattern = PatternOf(needs.semantics)) {
+    SparsePrefillParams params;
+    params.kv = kv;
+    params.pattern = *pattern;
+    params.num_q_heads = shape.num_q_heads;
+    bytes = std::max(bytes, SparsePrefillScratchBytes(params, threads, needs.max_tokens));
+  }
   if (needs.semantics == AttentionSemantics::kReleasedNsa) {
     bytes = std::max(bytes,
                      ReleasedNsaScratchBytes(threads, kv, needs.max_tokens, needs.selected_blocks));
@@ -92,8 +117,10 @@ void CpuBackend::PrefillAttention(const PrefillAttentionArgs& args) {
   VNSA_CHECK_EQ(args.q.rows(), args.row_end - args.row_begin);
   VNSA_CHECK_EQ(args.q.rows(), args.out.rows());
   VNSA_CHECK(args.tally != nullptr);
-  if (!args.has_vision || args.semantics == AttentionSemantics::kDense) {
-    Dense(args);  // without vision rows every semantics is dense
+  if (PatternOf(args.semantics)) {
+    Pattern(args);
+  } else if (!args.has_vision || args.semantics == AttentionSemantics::kDense) {
+    Dense(args);  // without vision rows NSA is dense
   } else if (args.semantics == AttentionSemantics::kCausalNsa) {
     CausalNsa(args);
   } else {
@@ -115,6 +142,21 @@ void CpuBackend::Dense(const PrefillAttentionArgs& args) {
                 math_type()},
                {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
   for (int row = args.row_begin; row < args.row_end; ++row) args.tally->pairs.dense += row + 1;
+}
+
+void CpuBackend::Pattern(const PrefillAttentionArgs& args) {
+  VNSA_CHECK_EQ(args.row_begin, 0);
+  SparsePrefillParams params;
+  params.kv = args.kv;
+  params.q = RowsOf(args.q);
+  params.out = {args.out.f32(), args.out.row_stride()};
+  params.pattern = *PatternOf(args.semantics);
+  params.num_q_heads = static_cast<int>(args.q.cols()) / args.kv.head_dim;
+  params.num_rows = args.row_end;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.math = math_type();
+  params.pairs_all_heads = &args.tally->pattern_pairs_all_heads;
+  SparsePrefill(params, {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
 }
 
 void CpuBackend::AddMass(const PrefillAttentionArgs& args) {

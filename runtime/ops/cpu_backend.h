@@ -58,6 +58,7 @@ class CpuBackend : public Backend {
                 const TensorView& out);
   MathType math_type() const;
   void Dense(const PrefillAttentionArgs& args);
+  void Pattern(const PrefillAttentionArgs& args);
   void AddMass(const PrefillAttentionArgs& args);
   void CausalNsa(const PrefillAttentionArgs& args);
   void ReleasedNsa(const PrefillAttentionArgs& args);

@@ -220,5 +220,39 @@ TEST(ExecutorAttention, RefusesBudgetsOutOfRange) {
   }
 }
 
+TEST(ExecutorAttention, PatternsThatKeepEverythingEqualDense) {
+  // 150 tokens: tri_shape keeps 128 + 3968 keys, minference more columns than there are.
+  ExecutorHarness harness({}, WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 150, {});
+  const std::vector<int32_t> dense = harness.Answer(spec);
+  for (AttentionSemantics semantics :
+       {AttentionSemantics::kTriShape, AttentionSemantics::kMInference}) {
+    spec.attention.semantics = semantics;
+    EXPECT_EQ(harness.Answer(spec), dense) << SemanticsName(semantics);
+    ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+    harness.MustRun({0, {}, {harness.WholePrefill(spec)}, {}});
+    const AttentionAccount account = harness.executor().Account(spec.id);
+    EXPECT_EQ(account.layers.at(0), (BranchPairs{0, 150 * 151 / 2, 0, 0}));
+    harness.executor().ReleaseSequence(spec.id);
+  }
+}
+
+TEST(ExecutorAttention, EveryPatternRunsAndStaysWithinDense) {
+  ExecutorHarness harness({}, WithType(ComputeType::kF32));
+  SequenceSpec spec = harness.Prompt(1, 700, {1, 12, 12});
+  for (AttentionSemantics semantics :
+       {AttentionSemantics::kTriShape, AttentionSemantics::kMInference,
+        AttentionSemantics::kFlexPrefill, AttentionSemantics::kXAttention}) {
+    spec.attention.semantics = semantics;
+    EXPECT_EQ(harness.Answer(spec), harness.Answer(spec)) << SemanticsName(semantics);
+    ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+    harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+    const AttentionAccount account = harness.executor().Account(spec.id);
+    EXPECT_GT(account.total().selected, 0);
+    EXPECT_LE(account.total().total(), account.dense_pairs);
+    harness.executor().ReleaseSequence(spec.id);
+  }
+}
+
 }  // namespace
 }  // namespace videonsa

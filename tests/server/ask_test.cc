@@ -209,23 +209,6 @@ TEST(AskStream, SlowReaderIsCutOffAndTheRestGoesOn) {
   EXPECT_EQ(ReasonOf(status), "READER_TOO_SLOW");
 }
 
-TEST(AskStream, StalledReaderIsCut) {
-  ServerOptions options = TestServer::Options();
-  options.stream_stall = absl::ZeroDuration();  // the first look finds any write in flight stalled
-  options.stream_behind_bytes = 4 << 20;
-  FakeOptions fake;
-  fake.token_bytes = 900 << 10;
-  TestServer server(fake, options);
-  grpc::ClientContext context;
-  auto reader = server.questions().AskStream(&context, StreamRequest("Flood?", 4));
-  ASSERT_TRUE(server.runtime().WaitIdle(kSoon));
-  server.server().Tick();
-  v1::AskStreamResponse event;
-  while (reader->Read(&event)) {
-  }
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-}
-
 TEST(Ask, ErrorsOfTheRuntimeKeepTheirCodeButNotTheirText) {
   TestServer server;
   const grpc::Status status = server.Ask(TextQuestion("fail:INTERNAL"), nullptr);

@@ -451,7 +451,8 @@ std::string HelpText() {
   absl::StrAppend(
       &text,
       "  --version\n  --help\n\nOn SIGTERM or SIGINT the server drains; a second signal "
-      "shortens that to 5 s.\nExit codes: 0 ended as asked, 2 wrong usage, 3 the model "
+      "shortens that to 5 s.\nExit codes: 0 ended as asked, 1 a device was lost, 2 wrong usage, 3 "
+      "the model "
       "cannot be loaded, 4 an address\ncannot be listened on, 5 the clip folder cannot "
       "be used.\n");
   return text;

@@ -1,12 +1,12 @@
 #include "server/proto_time.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 namespace videonsa {
 namespace {
 // Limits of google.protobuf.Duration: about 10 000 years.
 constexpr int64_t kMaxSeconds = 315'576'000'000;
+constexpr int32_t kMaxNanos = 999'999'999;
 }  // namespace
 
 google::protobuf::Duration ToProto(absl::Duration duration) {
@@ -28,7 +28,8 @@ google::protobuf::Timestamp ToProto(absl::Time time) {
 }
 
 std::optional<absl::Duration> FromProto(const google::protobuf::Duration& duration) {
-  if (std::llabs(duration.seconds()) > kMaxSeconds || std::abs(duration.nanos()) > 999'999'999) {
+  if (duration.seconds() > kMaxSeconds || duration.seconds() < -kMaxSeconds ||
+      duration.nanos() > kMaxNanos || duration.nanos() < -kMaxNanos) {
     return std::nullopt;
   }
   if ((duration.seconds() < 0 && duration.nanos() > 0) ||

@@ -18,10 +18,12 @@ namespace videonsa {
 namespace {
 
 constexpr int kExitOk = 0;
+constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitModel = 3;
 constexpr int kExitAddress = 4;
 constexpr int kExitClipDir = 5;
+constexpr absl::Duration kFailurePoll = absl::Milliseconds(200);
 
 // Says on stderr, for people, why the server does not start.
 int Fail(int code, const char* what, const absl::Status& status) {
@@ -84,6 +86,18 @@ class SignalThread {
   std::thread thread_;  // last: uses what is above
 };
 
+// Waits for a signal and drains. A lost device ends the process instead: what it left behind cannot
+// be trusted, and a supervisor restarts it.
+int ServeUntilStopped(VideonsaServer& server, const ServerOptions& options, SignalThread& signals) {
+  while (!signals.stop.WaitForNotificationWithTimeout(kFailurePoll)) {
+    if (server.core().state() == ServerState::kFailed) return kExitFailed;
+  }
+  const absl::Duration grace = signals.interactive ? absl::ZeroDuration() : options.drain_grace;
+  const int cut = server.Drain(grace, options.drain_timeout, &signals.hurry);
+  Log(LogLevel::kInfo, "drained", {{"questions_cut_short", cut}});
+  return kExitOk;
+}
+
 int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThread& signals) {
   MetricsRegistry metrics;
   CountLogMessages(&metrics);
@@ -102,10 +116,7 @@ int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThre
     const ModelFacts model = (*runtime)->model();
     (*server)->Serve(*std::move(runtime));
     PrintReady(**server, options, model);
-    signals.stop.WaitForNotification();
-    const absl::Duration grace = signals.interactive ? absl::ZeroDuration() : options.drain_grace;
-    const int cut = (*server)->Drain(grace, options.drain_timeout, &signals.hurry);
-    Log(LogLevel::kInfo, "drained", {{"questions_cut_short", cut}});
+    code = ServeUntilStopped(**server, options, signals);
   } else {
     code = Fail(kExitModel, "the model cannot be loaded", runtime.status());
   }

@@ -18,7 +18,8 @@ using RuntimeFactory = std::function<absl::StatusOr<std::unique_ptr<Runtime>>(
 /// Prints "videonsa-server ready on ADDRESS ..." on stdout once it answers.
 ///
 /// Requires: called from main before any thread is started (signals are blocked here).
-/// Returns:  the exit code: 0 ended as asked, 2 usage, 3 model, 4 address, 5 clip folder.
+/// Returns:  the exit code: 0 ended as asked, 1 device lost, 2 usage, 3 model, 4 address, 5 clip
+/// folder.
 int RunServer(const std::vector<std::string>& arguments, const RuntimeFactory& create);
 
 }  // namespace videonsa

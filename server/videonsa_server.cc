@@ -234,6 +234,11 @@ VideonsaServer::~VideonsaServer() {
   if (admin_ != nullptr && !shut_) admin_->Shutdown(After(absl::ZeroDuration()));
   public_.reset();
   admin_.reset();
+  if (core_ != nullptr) {
+    core_->MoveTo(ServerState::kDraining);  // so that queued estimates end at once
+    core_->probing.Stop();
+    core_->disk.Stop();
+  }
   prober_.reset();
   runtime_.reset();
   admin_service_.reset();

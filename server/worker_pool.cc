@@ -10,9 +10,10 @@ WorkerPool::WorkerPool(int threads, size_t queue_capacity) : queue_(queue_capaci
   }
 }
 
-WorkerPool::~WorkerPool() {
+void WorkerPool::Stop() {
   queue_.Close();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 bool WorkerPool::TrySubmit(std::function<void()> work) { return queue_.TryPush(std::move(work)); }

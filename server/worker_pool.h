@@ -10,17 +10,20 @@ namespace videonsa {
 
 /// A few threads for work that gRPC's own threads must not wait for: disk and probing.
 ///
-/// When the queue is full, TrySubmit refuses; the caller answers UNAVAILABLE.
+/// When the queue is full or the pool has stopped, TrySubmit refuses; the caller answers
+/// UNAVAILABLE.
 ///
-/// Threads: all methods may be called from any thread but a worker; the destructor runs what is
-///          queued and joins.
+/// Threads: TrySubmit from any thread; Stop and the destructor from one that is no worker.
 class WorkerPool {
  public:
   WorkerPool(int threads, size_t queue_capacity);
-  ~WorkerPool();
+  ~WorkerPool() { Stop(); }
 
   /// Runs `work` on a worker, later; returns false if the queue is full.
   bool TrySubmit(std::function<void()> work);
+
+  /// Runs what is queued and joins the workers. Idempotent.
+  void Stop();
 
  private:
   BoundedQueue<std::function<void()>> queue_;

@@ -40,12 +40,21 @@ function(videonsa_library name)
   endif()
 endfunction()
 
+# videonsa_sanitized(<name>): what a sanitizer needs in every program.
+function(videonsa_sanitized name)
+  if(VIDEONSA_SANITIZE STREQUAL "thread")
+    target_sources(${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/tsan_absl.cc)
+    target_link_libraries(${name} PRIVATE ${CMAKE_DL_LIBS})
+  endif()
+endfunction()
+
 # videonsa_binary(<name> SRCS ... [DEPS ...]): an executable in <build>/bin.
 function(videonsa_binary name)
   cmake_parse_arguments(arg "" "" "SRCS;DEPS" ${ARGN})
   add_executable(${name} ${arg_SRCS})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${arg_DEPS} Threads::Threads)
+  videonsa_sanitized(${name})
 endfunction()
 
 # videonsa_test(<name> SRCS ... [DEPS ...] [TIMEOUT seconds]): a GoogleTest program, one ctest
@@ -64,8 +73,10 @@ function(videonsa_test name)
     VIDEONSA_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
     VIDEONSA_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
   target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main Threads::Threads)
+  videonsa_sanitized(${name})
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT}
+    ENVIRONMENT "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/tsan.supp")
 endfunction()
 
 if(VIDEONSA_TESTS)

@@ -73,33 +73,45 @@ uint8_t Sum(const uint8_t* in, size_t stride, const int32_t* weights, int count,
   return static_cast<uint8_t>(std::clamp(sum >> bits, 0, 255));
 }
 
+std::vector<uint8_t> ResizeWidth(const std::vector<uint8_t>& in, int height,
+                                 const FixedAxis& axis) {
+  const size_t in_row = size_t{3} * axis.in, out_row = size_t{3} * axis.out;
+  std::vector<uint8_t> out(out_row * height);
+  for (int y = 0; y < height; ++y) {
+    for (size_t i = 0; i < out_row; ++i) {
+      const size_t x = i / 3;
+      const uint8_t* from = in.data() + in_row * y + size_t{3} * axis.first[x] + i % 3;
+      out[out_row * y + i] = Sum(from, 3, axis.weights[x].data(), axis.count[x], axis.bits);
+    }
+  }
+  return out;
+}
+
+std::vector<uint8_t> ResizeHeight(const std::vector<uint8_t>& in, int width,
+                                  const FixedAxis& axis) {
+  const size_t row = size_t{3} * width;
+  std::vector<uint8_t> out(row * axis.out);
+  for (int y = 0; y < axis.out; ++y) {
+    const uint8_t* from = in.data() + row * axis.first[y];
+    for (size_t i = 0; i < row; ++i) {
+      out[row * y + i] = Sum(from + i, row, axis.weights[y].data(), axis.count[y], axis.bits);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<uint8_t> ResizeFixedPoint(const uint8_t* rgb, int in_height, int in_width,
                                       int out_height, int out_width, FixedPointRules rules) {
-  const size_t in_row = size_t{3} * in_width, out_row = size_t{3} * out_width;
-  std::vector<uint8_t> wide(rgb, rgb + in_row * in_height);
-  if (in_width != out_width) {
-    const FixedAxis axis = MakeAxis(in_width, out_width, rules);
-    wide.assign(out_row * in_height, 0);
-    for (int y = 0; y < in_height; ++y) {
-      for (size_t i = 0; i < out_row; ++i) {
-        const size_t x = i / 3;
-        const uint8_t* from = rgb + in_row * y + size_t{3} * axis.first[x] + i % 3;
-        wide[out_row * y + i] = Sum(from, 3, axis.weights[x].data(), axis.count[x], axis.bits);
-      }
-    }
-  }
-  if (in_height == out_height) return wide;
-  const FixedAxis axis = MakeAxis(in_height, out_height, rules);
-  std::vector<uint8_t> out(out_row * out_height);
-  for (int y = 0; y < out_height; ++y) {
-    const uint8_t* from = wide.data() + out_row * axis.first[y];
-    for (size_t i = 0; i < out_row; ++i) {
-      out[out_row * y + i] =
-          Sum(from + i, out_row, axis.weights[y].data(), axis.count[y], axis.bits);
-    }
-  }
+  std::vector<uint8_t> out(rgb, rgb + size_t{3} * in_width * in_height);
+  // Pillow starts with the height where that takes away clearly more lines.
+  const bool height_first = rules == FixedPointRules::kPillow && out_height < in_height &&
+                            in_height - out_height > 2 * (in_width - out_width);
+  if (height_first) out = ResizeHeight(out, in_width, MakeAxis(in_height, out_height, rules));
+  const int height = height_first ? out_height : in_height;
+  if (in_width != out_width) out = ResizeWidth(out, height, MakeAxis(in_width, out_width, rules));
+  if (height != out_height) out = ResizeHeight(out, out_width, MakeAxis(height, out_height, rules));
   return out;
 }
 

@@ -60,10 +60,18 @@ absl::StatusOr<DecoderPool::Lease> DecoderPool::Acquire(const DecodeLimits& limi
   mutex_.Unlock();
   // It may have died while it was idle.
   if (process && process->Reusable()) return Lease(this, std::move(process));
-  process.reset();
-  auto started = DecoderProcess::Start(binary_);
-  if (started.ok()) return Lease(this, *std::move(started));
-  Return(nullptr);
+  Lease lease(this, std::move(process));
+  VNSA_RETURN_IF_ERROR(lease.Replace());
+  return lease;
+}
+
+absl::Status DecoderPool::Lease::Replace() {
+  process_.reset();
+  auto started = DecoderProcess::Start(pool_->binary_);
+  if (started.ok()) {
+    process_ = *std::move(started);
+    return absl::OkStatus();
+  }
   return MakeError(absl::StatusCode::kUnavailable,
                    ErrorInfo{.reason = "DECODER_DIED", .retry_after = kRetryAfter},
                    "no decoder process could be started");

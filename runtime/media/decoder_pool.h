@@ -25,15 +25,18 @@ class DecoderPool {
     Lease(DecoderPool* pool, std::unique_ptr<DecoderProcess> process)
         : pool_(pool), process_(std::move(process)) {}
     ~Lease() {
-      if (process_) pool_->Return(std::move(process_));
+      if (pool_) pool_->Return(std::move(process_));
     }
-    Lease(Lease&&) = default;
+    Lease(Lease&& other) noexcept
+        : pool_(std::exchange(other.pool_, nullptr)), process_(std::move(other.process_)) {}
     Lease& operator=(Lease&& other) noexcept {
       std::swap(pool_, other.pool_);
       std::swap(process_, other.process_);
       return *this;
     }
     DecoderProcess* operator->() const { return process_.get(); }
+    /// Kills the process and starts another in its place. Errors: UNAVAILABLE (DECODER_DIED).
+    absl::Status Replace();
 
    private:
     DecoderPool* pool_;

@@ -108,8 +108,15 @@ absl::StatusOr<DecoderMediaLoader::OpenJob> DecoderMediaLoader::Open(const Media
   open.max_packets = kMaxPackets;
   open.max_streams = kMaxStreams;
   open.stream = -1;
-  VNSA_ASSIGN_OR_RETURN(const auto facts, decoder->Open(open, input.get(), limits));
-  return OpenJob{std::move(decoder), limits, facts};
+  open.reference_order = 1;
+  auto facts = decoder->Open(open, input.get(), limits);
+  if (absl::IsUnavailable(facts.status())) {
+    // It may have died while it was idle, unnoticed: the clip gets one fresh process.
+    VNSA_RETURN_IF_ERROR(decoder.Replace());
+    facts = decoder->Open(open, input.get(), limits);
+  }
+  VNSA_RETURN_IF_ERROR(facts.status());
+  return OpenJob{std::move(decoder), limits, *facts};
 }
 
 absl::StatusOr<DecoderMediaLoader::VideoPlan> DecoderMediaLoader::Plan(

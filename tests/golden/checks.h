@@ -19,9 +19,11 @@ struct GoldenOptions {
 using CheckFunction = void (*)(const GoldenOptions& options, Reporter& reporter);
 
 void CheckChat(const GoldenOptions& options, Reporter& reporter);
+void CheckMedia(const GoldenOptions& options, Reporter& reporter);
 void CheckModel(const GoldenOptions& options, Reporter& reporter);
 void CheckMrope(const GoldenOptions& options, Reporter& reporter);
 void CheckNsa(const GoldenOptions& options, Reporter& reporter);
+void CheckPreprocess(const GoldenOptions& options, Reporter& reporter);
 void CheckTokenizer(const GoldenOptions& options, Reporter& reporter);
 
 }  // namespace videonsa::golden

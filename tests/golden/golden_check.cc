@@ -20,9 +20,11 @@ struct Kind {
 const std::vector<Kind>& Kinds() {
   static const std::vector<Kind> kinds = {
       {"chat", &CheckChat},
+      {"media", &CheckMedia},
       {"model", &CheckModel},
       {"mrope", &CheckMrope},
       {"nsa", &CheckNsa},
+      {"preprocess", &CheckPreprocess},
       {"tokenizer", &CheckTokenizer},
   };
   return kinds;

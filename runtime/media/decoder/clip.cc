@@ -36,6 +36,17 @@ bool IsEncrypted(const AVStream* stream) {
   return stream->codecpar->codec_tag == MKTAG('e', 'n', 'c', 'v');
 }
 
+// Whether the beginning of the file is that of a container we read.
+bool LooksAllowed(const Input& input) {
+  constexpr int kHeadBytes = 64 * 1024;
+  std::vector<uint8_t> head(kHeadBytes + AVPROBE_PADDING_SIZE);
+  const int64_t got = input.ReadAt(0, head.data(), kHeadBytes);
+  AVProbeData probe{"", head.data(), static_cast<int>(std::max<int64_t>(got, 0)), nullptr};
+  const AVInputFormat* format = av_probe_input_format(&probe, /*is_opened=*/1);
+  return format && av_match_name(std::string(format->name, std::strcspn(format->name, ",")).c_str(),
+                                 kAllowedContainers);
+}
+
 void CopyName(const char* name, char (&out)[16]) {
   const size_t length = std::min(std::strcspn(name, ","), sizeof(out) - 1);
   std::memcpy(out, name, length);
@@ -119,9 +130,7 @@ std::optional<ErrorBody> Clip::OpenContainer(const OpenBody& limits) {
   if (opened < 0) {
     Input::FreeReader(reader);  // libav freed the context, never a custom reader
     if (opened == AVERROR(ENOMEM)) return Fail(Failure::kMemory);
-    return Fail(opened == AVERROR(EINVAL) || opened == AVERROR_DEMUXER_NOT_FOUND
-                    ? Failure::kContainer
-                    : Failure::kCorrupt);
+    return Fail(LooksAllowed(*input_) ? Failure::kCorrupt : Failure::kContainer);
   }
   if (format_->nb_streams > limits.max_streams) {
     return Fail(Failure::kStreams, format_->nb_streams, limits.max_streams);
@@ -161,7 +170,8 @@ std::optional<ErrorBody> Clip::ChooseStream(const OpenBody& limits) {
     if (static_cast<int>(i) != chosen) format_->streams[i]->discard = AVDISCARD_ALL;
   }
   const char* name = format_->iformat->name;
-  trusts_key_flags_ = std::strncmp(name, "mov,", 4) == 0 || std::strncmp(name, "matroska", 8) == 0;
+  is_mov_ = std::strncmp(name, "mov,", 4) == 0;
+  trusts_key_flags_ = is_mov_ || std::strncmp(name, "matroska", 8) == 0;
   return std::nullopt;
 }
 
@@ -170,7 +180,8 @@ std::optional<ErrorBody> Clip::CountPackets(const OpenBody& limits) {
   if (!packet) return Fail(Failure::kMemory);
   std::optional<ErrorBody> error;
   while (!error && ReadPacket(packet)) {
-    packets_.push_back({packet->pts, packet->duration, (packet->flags & AV_PKT_FLAG_KEY) != 0});
+    packets_.push_back({packet->pts, packet->duration, (packet->flags & AV_PKT_FLAG_KEY) != 0,
+                        (packet->flags & AV_PKT_FLAG_DISCARD) != 0});
     av_packet_unref(packet);
     const auto count = static_cast<int64_t>(packets_.size());
     if (count > limits.max_packets) error = Fail(Failure::kPackets, count, limits.max_packets);
@@ -223,6 +234,18 @@ bool Clip::Rewind() {
   OpenBody limits = limits_;
   limits.stream = index;
   return !OpenContainer(limits) && !ChooseStream(limits);
+}
+
+int64_t Clip::SeekNear(int64_t pts, bool backward) {
+  const int flags = backward ? AVSEEK_FLAG_BACKWARD : 0;
+  if (av_seek_frame(format_, stream_->index, pts, flags) < 0) return -1;
+  AVPacket* packet = av_packet_alloc();
+  const bool read = packet && ReadPacket(packet);
+  const int64_t found = read ? packet->pts : AV_NOPTS_VALUE;
+  av_packet_free(&packet);
+  const auto same = [&](const PacketInfo& info) { return info.pts == found; };
+  const auto place = std::find_if(packets_.begin(), packets_.end(), same);
+  return read && place != packets_.end() ? place - packets_.begin() : -1;
 }
 
 bool Clip::ReadPacket(AVPacket* packet) {

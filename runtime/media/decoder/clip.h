@@ -22,6 +22,7 @@ struct PacketInfo {
   int64_t pts;
   int64_t duration;
   bool key;
+  bool hidden = false;  ///< decoded but never shown: cut off by an edit list
 };
 
 /// An opened container: its chosen stream, and the facts that a full demux pass gives.
@@ -41,12 +42,17 @@ class Clip {
   /// Next packet of the chosen stream; false at the end or at damage.
   bool ReadPacket(AVPacket* packet);
 
+  /// Moves to a starting point near `pts`; returns the place of the next packet in packets(), or
+  /// -1. Requires: timestamps without repeats. Reading goes on only after Rewind.
+  int64_t SeekNear(int64_t pts, bool backward);
+
   const FactsBody& facts() const { return facts_; }
   AVStream* stream() const { return stream_; }
   const AVCodec* codec() const { return codec_; }
   const std::vector<PacketInfo>& packets() const { return packets_; }
   /// The container marks every point from which decoding may start, and only those.
   bool trusts_key_flags() const { return trusts_key_flags_; }
+  bool is_mov() const { return is_mov_; }
   /// Clip time of a timestamp of the stream in microseconds, 0 at the first frame.
   int64_t TimeUs(int64_t pts) const;
 
@@ -65,6 +71,7 @@ class Clip {
   std::vector<PacketInfo> packets_;
   int64_t first_pts_ = 0;
   bool trusts_key_flags_ = false;
+  bool is_mov_ = false;
   FactsBody facts_{};
 };
 

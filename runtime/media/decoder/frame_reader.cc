@@ -82,7 +82,8 @@ std::optional<ErrorBody> FrameReader::Feed(AVPacket* packet) {
 
 std::optional<ErrorBody> FrameReader::Drain() {
   avcodec_send_packet(codec_, nullptr);
-  return TakeOutput();
+  if (auto error = TakeOutput()) return error;
+  return held_ ? Place(std::move(held_), held_index_) : std::nullopt;
 }
 
 std::optional<ErrorBody> FrameReader::TakeOutput() {
@@ -99,14 +100,28 @@ std::optional<ErrorBody> FrameReader::TakeOutput() {
   return std::nullopt;
 }
 
+int64_t FrameReader::IndexOf(int64_t timestamp) const {
+  const auto& pts = plan_.sorted_pts;
+  const auto found = std::lower_bound(pts.begin(), pts.end(), timestamp);
+  return found != pts.end() && *found == timestamp ? found - pts.begin() : -1;
+}
+
 std::optional<ErrorBody> FrameReader::Keep(FramePtr frame) {
   int64_t index = output_count_++;
   if (plan_.by_pts) {
-    const auto& pts = plan_.sorted_pts;
-    const int64_t own = frame->pts != AV_NOPTS_VALUE ? frame->pts : frame->best_effort_timestamp;
-    index = std::lower_bound(pts.begin(), pts.end(), own) - pts.begin();
-    if (index == static_cast<int64_t>(pts.size()) || pts[index] != own) return std::nullopt;
+    index = IndexOf(frame->pts);
+    if (index < 0) index = IndexOf(frame->best_effort_timestamp);
+    if (index < 0) return std::nullopt;
   }
+  // Where the container's timestamps contradict the decoder's order, the decoder is right.
+  if (held_ && index < held_index_) std::swap(index, held_index_);
+  std::swap(frame, held_);
+  std::swap(index, held_index_);
+  return frame ? Place(std::move(frame), index) : std::nullopt;
+}
+
+std::optional<ErrorBody> FrameReader::Place(FramePtr frame, int64_t index) {
+  if (done()) return std::nullopt;
   const auto found = std::lower_bound(wanted_.begin() + next_, wanted_.end(), index);
   const bool wanted = found != wanted_.end() && *found == index;
   const bool damaged = frame->decode_error_flags != 0 || (frame->flags & AV_FRAME_FLAG_CORRUPT);
@@ -131,6 +146,8 @@ void FrameReader::HandOver(bool at_end) {
       before_ = std::move(exact->second);
       before_index_ = wanted_[next_];
       waiting_.erase(exact);
+    } else if (before_ && before_index_ == wanted_[next_]) {
+      // The same frame once more.
     } else if (!at_end && beyond_ <= kMaxWaiting) {
       return;
     }

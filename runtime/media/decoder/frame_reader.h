@@ -32,7 +32,7 @@ class FrameReader {
   /// Takes the frame at place `sequence` of `wanted`; false stops the reading.
   using TakeFrame = std::function<bool(uint32_t sequence, const AVFrame& frame)>;
 
-  /// Requires: `wanted` ascending, within the clip's packets.
+  /// Requires: `wanted` ascending (repeats allowed), within the clip's packets.
   FrameReader(Clip* clip, std::vector<int64_t> wanted, TakeFrame take);
   ~FrameReader();
   FrameReader(const FrameReader&) = delete;
@@ -48,7 +48,9 @@ class FrameReader {
   std::optional<ErrorBody> Feed(AVPacket* packet);
   std::optional<ErrorBody> Drain();
   std::optional<ErrorBody> TakeOutput();
+  int64_t IndexOf(int64_t timestamp) const;
   std::optional<ErrorBody> Keep(FramePtr frame);
+  std::optional<ErrorBody> Place(FramePtr frame, int64_t index);
   void HandOver(bool at_end);
   bool done() const { return stopped_ || next_ == wanted_.size(); }
 
@@ -61,6 +63,8 @@ class FrameReader {
   FramePtr before_;                     // latest frame before the next wanted one
   FramePtr after_;                      // first frame of all, if none came before
   int64_t before_index_ = -1;
+  FramePtr held_;  // last frame that came out, not placed yet
+  int64_t held_index_ = 0;
   int64_t output_count_ = 0;  // frames that came out, for clips without usable pts
   size_t beyond_ = 0;         // frames that came out since the next wanted one was due
   bool fed_ = false;          // the decoder holds packets

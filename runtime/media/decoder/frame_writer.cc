@@ -37,9 +37,17 @@ bool IsFullRange(const AVFrame& frame) {
 
 }  // namespace
 
+// Rows of the scaler's output begin at multiples of this. With less room it finishes rows by other
+// code, which rounds otherwise than the reference does.
+constexpr size_t kRowAlignment = 64;
+
 FrameWriter::FrameWriter(int width, int height, int rotation)
-    : width_(width), height_(height), rotation_(rotation) {
-  if (rotation_ != 0) upright_.resize(size_t{3} * width_ * height_ + kSlotSlack);
+    : width_(width),
+      height_(height),
+      rotation_(rotation),
+      stride_((size_t{3} * width + kRowAlignment - 1) / kRowAlignment * kRowAlignment) {
+  const bool straight = rotation_ == 0 && stride_ == size_t{3} * width;
+  if (!straight) padded_.resize(stride_ * height_ + kSlotSlack);
 }
 
 FrameWriter::~FrameWriter() { sws_freeContext(scaler_); }
@@ -81,17 +89,23 @@ bool FrameWriter::Prepare(const AVFrame& frame) {
 
 bool FrameWriter::WriteRgb(const AVFrame& frame, uint8_t* out) {
   if (!Prepare(frame)) return false;
-  uint8_t* target = rotation_ ? upright_.data() : out;
+  uint8_t* target = padded_.empty() ? out : padded_.data();
   uint8_t* planes[4] = {target, nullptr, nullptr, nullptr};
-  const int strides[4] = {3 * width_, 0, 0, 0};
+  const int strides[4] = {static_cast<int>(stride_), 0, 0, 0};
   if (sws_scale(scaler_, frame.data, frame.linesize, 0, frame.height, planes, strides) < 0) {
     return false;
   }
-  if (rotation_) TurnRgb(upright_.data(), width_, height_, rotation_, out);
+  if (!padded_.empty()) TurnRgb(padded_.data(), stride_, width_, height_, rotation_, out);
   return true;
 }
 
-void TurnRgb(const uint8_t* in, int width, int height, int degrees, uint8_t* out) {
+void TurnRgb(const uint8_t* in, size_t stride, int width, int height, int degrees, uint8_t* out) {
+  if (degrees == 0) {
+    for (int y = 0; y < height; ++y) {
+      std::copy_n(in + stride * y, size_t{3} * width, out + size_t{3} * width * y);
+    }
+    return;
+  }
   const int out_width = degrees == 180 ? width : height;
   for (int y = 0; y < height; ++y) {
     for (int x = 0; x < width; ++x) {
@@ -103,8 +117,8 @@ void TurnRgb(const uint8_t* in, int width, int height, int degrees, uint8_t* out
         out_x = y;
         out_y = width - 1 - x;
       }
-      const uint8_t* from = in + (size_t{3} * y * width + 3 * x);
-      std::copy(from, from + 3, out + (size_t{3} * out_y * out_width + 3 * out_x));
+      std::copy_n(in + stride * y + size_t{3} * x, 3,
+                  out + size_t{3} * (size_t(out_y) * out_width + out_x));
     }
   }
 }

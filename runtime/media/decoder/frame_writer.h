@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -31,10 +32,12 @@ class FrameWriter {
   const int width_, height_, rotation_;
   SwsContext* scaler_ = nullptr;
   int source_[5] = {-1, -1, -1, -1, -1};  // width, height, format, colourspace, range of scaler_
-  std::vector<uint8_t> upright_;          // before turning
+  const size_t stride_;                   // of padded_, bytes
+  std::vector<uint8_t> padded_;  // the scaler's output, unless it may write straight to the slot
 };
 
-/// Turns packed RGB of `width` x `height` clockwise by 90, 180 or 270 degrees.
-void TurnRgb(const uint8_t* in, int width, int height, int degrees, uint8_t* out);
+/// Turns RGB of `width` x `height`, rows `stride` bytes apart, clockwise by 0, 90, 180 or 270
+/// degrees into packed rows.
+void TurnRgb(const uint8_t* in, size_t stride, int width, int height, int degrees, uint8_t* out);
 
 }  // namespace videonsa::decoder

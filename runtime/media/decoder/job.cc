@@ -13,9 +13,11 @@
 #include "runtime/media/decoder/frame_reader.h"
 #include "runtime/media/decoder/frame_writer.h"
 #include "runtime/media/decoder/picture.h"
+#include "runtime/media/decoder/reference_order.h"
 #include "runtime/media/decoder/ring.h"
 
 extern "C" {
+#include <libavcodec/avcodec.h>
 #include <libavutil/frame.h>
 #include <libavutil/imgutils.h>
 }
@@ -40,10 +42,10 @@ class Job {
  private:
   std::optional<ErrorBody> OpenMedia();
   std::optional<ErrorBody> ReadPicture();
-  std::optional<ErrorBody> SendFrames(const SampleBody& sample);
-  std::optional<ErrorBody> SendPicture(const SampleBody& sample);
+  std::optional<ErrorBody> SendFrames();
+  std::optional<ErrorBody> SendPicture();
   std::optional<ErrorBody> FillTimes(std::vector<int64_t>* wanted);
-  bool WriteFrame(const SampleBody& sample, uint32_t sequence, const AVFrame& frame);
+  bool WriteFrame(uint32_t sequence, const AVFrame& frame);
   bool WaitForSlot(uint32_t* slot);
   bool SendSlot(uint32_t sequence, uint32_t slot, uint64_t bytes);
   Outcome Fail(const ErrorBody& error);
@@ -55,6 +57,7 @@ class Job {
   Picture picture_;
   Ring ring_;
   FactsBody facts_{};
+  SampleBody sample_{};
   std::unique_ptr<FrameWriter> writer_;
   std::optional<ErrorBody> write_error_;
   bool lost_ = false;  // the server is gone
@@ -72,9 +75,9 @@ Outcome Job::Run() {
   if (ReceiveMessage(socket_, &request, &ring) != ReceiveResult::kMessage) return Outcome::kQuit;
   if (request.type == MessageType::kClose) return Outcome::kNextJob;
   if (request.type != MessageType::kSample || ring < 0) return Outcome::kQuit;
-  const SampleBody sample = request.sample;
-  if (sample.num_frames > kMaxFrames || !ring_.Map(ring, sample)) return Outcome::kQuit;
-  const auto error = open_.kind == MediaKind::kImage ? SendPicture(sample) : SendFrames(sample);
+  sample_ = request.sample;
+  if (sample_.num_frames > kMaxFrames || !ring_.Map(ring, sample_)) return Outcome::kQuit;
+  const auto error = open_.kind == MediaKind::kImage ? SendPicture() : SendFrames();
   if (lost_) return Outcome::kQuit;
   if (error) return Fail(*error);
   Message done;
@@ -100,10 +103,11 @@ std::optional<ErrorBody> Job::OpenMedia() {
 std::optional<ErrorBody> Job::ReadPicture() {
   const int64_t size = input_.size();
   if (size == 0) return ErrorBody{Failure::kEmpty, 0, 0};
-  if (size < 0 || size > kMaxPictureBytes) {
-    return ErrorBody{Failure::kPixels, size, kMaxPictureBytes};
-  }
-  std::vector<uint8_t> bytes(size);
+  std::vector<uint8_t> bytes(kSignatureBytes);
+  bytes.resize(std::max<int64_t>(input_.ReadAt(0, bytes.data(), kSignatureBytes), 0));
+  if (!IsPicture(bytes)) return ErrorBody{Failure::kContainer, 0, 0};
+  if (size > kMaxPictureBytes) return ErrorBody{Failure::kPixels, size, kMaxPictureBytes};
+  bytes.resize(std::max<int64_t>(size, 0));
   if (input_.ReadAt(0, bytes.data(), size) != size) return ErrorBody{Failure::kCorrupt, 0, 0};
   if (auto error = DecodePicture(bytes, {open_.max_pixels}, &picture_)) return error;
   if (open_.alpha_on_white) BlendOnWhite(&picture_);
@@ -140,29 +144,37 @@ std::optional<ErrorBody> Job::FillTimes(std::vector<int64_t>* wanted) {
     }
     entry.time_us = time;
   }
+  const ReferenceReading reading{clip_.packets(), order.sorted_pts};
+  const bool shows_leading = clip_.codec() && clip_.codec()->id != AV_CODEC_ID_HEVC;
+  if (open_.reference_order && sample_.num_slots > 0 && order.by_pts && clip_.is_mov() &&
+      MissesFrames(clip_.packets(), shows_leading)) {
+    *wanted = ReferenceFrames(reading, *wanted, [&](int64_t pts, bool backward) {
+      return clip_.SeekNear(pts, backward);
+    });
+  }
   return std::nullopt;
 }
 
-std::optional<ErrorBody> Job::SendFrames(const SampleBody& sample) {
+std::optional<ErrorBody> Job::SendFrames() {
   std::vector<int64_t> wanted;
   if (auto error = FillTimes(&wanted)) return error;
-  if (sample.num_slots == 0 || wanted.empty()) return std::nullopt;
+  if (sample_.num_slots == 0 || wanted.empty()) return std::nullopt;
   const bool turned = facts_.rotation % 180 != 0;
   writer_ = std::make_unique<FrameWriter>(turned ? facts_.height : facts_.width,
                                           turned ? facts_.width : facts_.height, facts_.rotation);
-  const bool native = sample.format == PixelFormat::kNative;
-  if (sample.slot_bytes < (native ? facts_.native_bytes : facts_.rgb_bytes) + kSlotSlack) {
-    return ErrorBody{Failure::kProtocol, static_cast<int64_t>(sample.slot_bytes), 0};
+  const bool native = sample_.format == PixelFormat::kNative;
+  if (sample_.slot_bytes < (native ? facts_.native_bytes : facts_.rgb_bytes) + kSlotSlack) {
+    return ErrorBody{Failure::kProtocol, static_cast<int64_t>(sample_.slot_bytes), 0};
   }
   FrameReader reader(&clip_, std::move(wanted), [&](uint32_t sequence, const AVFrame& frame) {
-    return WriteFrame(sample, sequence, frame);
+    return WriteFrame(sequence, frame);
   });
   const auto error = reader.Run(static_cast<int>(open_.threads), open_.max_pixels);
   counts_.frames_decoded = reader.frames_decoded();
   return write_error_ ? write_error_ : error;
 }
 
-bool Job::WriteFrame(const SampleBody& sample, uint32_t sequence, const AVFrame& frame) {
+bool Job::WriteFrame(uint32_t sequence, const AVFrame& frame) {
   uint32_t slot;
   if (!WaitForSlot(&slot)) {
     lost_ = true;
@@ -170,9 +182,9 @@ bool Job::WriteFrame(const SampleBody& sample, uint32_t sequence, const AVFrame&
   }
   uint64_t bytes = facts_.rgb_bytes;
   bool written = false;
-  if (sample.format == PixelFormat::kNative) {
+  if (sample_.format == PixelFormat::kNative) {
     const int copied = av_image_copy_to_buffer(
-        ring_.slot(slot), static_cast<int>(std::min<uint64_t>(sample.slot_bytes, INT32_MAX)),
+        ring_.slot(slot), static_cast<int>(std::min<uint64_t>(sample_.slot_bytes, INT32_MAX)),
         frame.data, frame.linesize, static_cast<AVPixelFormat>(frame.format), frame.width,
         frame.height, 1);
     written = copied > 0;
@@ -189,11 +201,12 @@ bool Job::WriteFrame(const SampleBody& sample, uint32_t sequence, const AVFrame&
   return !lost_;
 }
 
-std::optional<ErrorBody> Job::SendPicture(const SampleBody& sample) {
+std::optional<ErrorBody> Job::SendPicture() {
   uint32_t slot;
-  if (sample.num_frames == 0 || sample.num_slots == 0) return std::nullopt;
-  if (sample.slot_bytes < picture_.rgb.size() || sample.num_frames != 1 || !ring_.TakeFree(&slot)) {
-    return ErrorBody{Failure::kProtocol, static_cast<int64_t>(sample.slot_bytes), 0};
+  if (sample_.num_frames == 0 || sample_.num_slots == 0) return std::nullopt;
+  if (sample_.slot_bytes < picture_.rgb.size() || sample_.num_frames != 1 ||
+      !ring_.TakeFree(&slot)) {
+    return ErrorBody{Failure::kProtocol, static_cast<int64_t>(sample_.slot_bytes), 0};
   }
   std::memcpy(ring_.slot(slot), picture_.rgb.data(), picture_.rgb.size());
   counts_ = {1, 1};

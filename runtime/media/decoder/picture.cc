@@ -10,15 +10,25 @@ bool StartsWith(const std::vector<uint8_t>& bytes, size_t offset, const char* te
   return bytes.size() >= offset + count && std::memcmp(bytes.data() + offset, text, count) == 0;
 }
 
+bool IsJpeg(const std::vector<uint8_t>& bytes) { return StartsWith(bytes, 0, "\xff\xd8\xff", 3); }
+bool IsPng(const std::vector<uint8_t>& bytes) {
+  return StartsWith(bytes, 0, "\x89PNG\r\n\x1a\n", 8);
+}
+bool IsWebp(const std::vector<uint8_t>& bytes) {
+  return StartsWith(bytes, 0, "RIFF", 4) && StartsWith(bytes, 8, "WEBP", 4);
+}
+
 }  // namespace
+
+bool IsPicture(const std::vector<uint8_t>& head) {
+  return IsJpeg(head) || IsPng(head) || IsWebp(head);
+}
 
 PictureResult DecodePicture(const std::vector<uint8_t>& bytes, const PictureLimits& limits,
                             Picture* out) {
-  if (StartsWith(bytes, 0, "\xff\xd8\xff", 3)) return DecodeJpeg(bytes, limits, out);
-  if (StartsWith(bytes, 0, "\x89PNG\r\n\x1a\n", 8)) return DecodePng(bytes, limits, out);
-  if (StartsWith(bytes, 0, "RIFF", 4) && StartsWith(bytes, 8, "WEBP", 4)) {
-    return DecodeWebp(bytes, limits, out);
-  }
+  if (IsJpeg(bytes)) return DecodeJpeg(bytes, limits, out);
+  if (IsPng(bytes)) return DecodePng(bytes, limits, out);
+  if (IsWebp(bytes)) return DecodeWebp(bytes, limits, out);
   return ErrorBody{Failure::kContainer, 0, 0};
 }
 

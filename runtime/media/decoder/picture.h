@@ -26,6 +26,10 @@ struct PictureLimits {
 
 using PictureResult = std::optional<ErrorBody>;
 
+/// Bytes at the start of a file that tell whether it is a picture we read.
+inline constexpr int64_t kSignatureBytes = 12;
+bool IsPicture(const std::vector<uint8_t>& head);
+
 /// Decodes the picture in `bytes` by its signature. EXIF orientation is not applied, as in the
 /// reference. On failure says why.
 PictureResult DecodePicture(const std::vector<uint8_t>& bytes, const PictureLimits& limits,

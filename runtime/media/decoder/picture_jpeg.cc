@@ -2,6 +2,7 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "runtime/media/decoder/picture.h"
@@ -13,6 +14,8 @@ extern "C" {
 namespace videonsa::decoder {
 namespace {
 
+constexpr char kExif[6] = {'E', 'x', 'i', 'f', 0, 0};
+constexpr size_t kTiffHeaderBytes = 8;
 constexpr int kReferenceQuality = 75;  // Pillow's default, with 4:2:0
 
 struct ErrorManager {
@@ -64,8 +67,20 @@ void CmykToRgb(const uint8_t* in, int width, uint8_t* out) {
   }
 }
 
+// An EXIF segment must have room for a TIFF header, as in Pillow.
+bool HasCutExif(const jpeg_decompress_struct& codec) {
+  for (auto* marker = codec.marker_list; marker; marker = marker->next) {
+    const bool exif = marker->data_length >= sizeof(kExif) &&
+                      std::memcmp(marker->data, kExif, sizeof(kExif)) == 0;
+    if (exif && marker->data_length < sizeof(kExif) + kTiffHeaderBytes) return true;
+  }
+  return false;
+}
+
 PictureResult ReadHeader(jpeg_decompress_struct* codec, const PictureLimits& limits, Picture* out) {
+  jpeg_save_markers(codec, JPEG_APP0 + 1, 0xffff);
   jpeg_read_header(codec, TRUE);
+  if (HasCutExif(*codec)) return ErrorBody{Failure::kCorrupt, 0, 0};
   const int64_t pixels = int64_t{codec->image_width} * codec->image_height;
   if (pixels > limits.max_pixels) return ErrorBody{Failure::kPixels, pixels, limits.max_pixels};
   out->format = "jpeg";

@@ -22,6 +22,23 @@ void Read(png_structp codec, png_bytep out, size_t count) {
   reader->position += count;
 }
 
+// Whether an EXIF chunk does not begin as TIFF does; Pillow refuses such a file.
+bool HasBrokenExif(const std::vector<uint8_t>& bytes) {
+  constexpr size_t kHeader = 8, kAroundData = 12;  // length and name; both and the checksum
+  for (size_t at = kHeader; at + kAroundData <= bytes.size();) {
+    const uint8_t* chunk = bytes.data() + at;
+    const size_t length = size_t{chunk[0]} << 24 | chunk[1] << 16 | chunk[2] << 8 | chunk[3];
+    if (length > bytes.size() - at - kAroundData) return false;
+    if (std::memcmp(chunk + 4, "eXIf", 4) == 0) {
+      const uint8_t* data = chunk + 8;
+      return length < 4 ||
+             (std::memcmp(data, "II*\0", 4) != 0 && std::memcmp(data, "MM\0*", 4) != 0);
+    }
+    at += length + kAroundData;
+  }
+  return false;
+}
+
 [[noreturn]] void Escape(png_structp codec, png_const_charp) { png_longjmp(codec, 1); }
 void Ignore(png_structp, png_const_charp) {}
 
@@ -45,6 +62,7 @@ class PngDecoder {
   PictureResult Decode(const PictureLimits& limits, Picture* out) {
     if (!info_) return ErrorBody{Failure::kMemory, 0, 0};
     if (setjmp(png_jmpbuf(codec_)) != 0) return ErrorBody{Failure::kCorrupt, 0, 0};
+    png_set_crc_action(codec_, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_set_read_fn(codec_, &reader_, &Read);
     png_read_info(codec_, info_);
     const int64_t pixels =
@@ -113,6 +131,7 @@ class PngDecoder {
 
 PictureResult DecodePng(const std::vector<uint8_t>& bytes, const PictureLimits& limits,
                         Picture* out) {
+  if (HasBrokenExif(bytes)) return ErrorBody{Failure::kCorrupt, 0, 0};
   return PngDecoder(bytes).Decode(limits, out);
 }
 

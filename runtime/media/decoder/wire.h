@@ -66,6 +66,8 @@ struct OpenBody {
   int32_t stream;           ///< -1: the container's best
   uint32_t jpeg_again;      ///< picture: encode as JPEG quality 75 and decode again
   uint32_t alpha_on_white;  ///< picture: blend RGBA on white instead of dropping alpha
+  uint32_t
+      reference_order;  ///< clip: frames as the reference reader finds them, see ReferenceFrames
 };
 
 struct FactsBody {

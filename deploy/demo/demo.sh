@@ -35,10 +35,14 @@ if [ -n "${CLIP:-}" ]; then
   ask "$CLIP" "${QUESTION:-What happens in this clip?}"
   exit 0
 fi
+ask "$root/deploy/demo/clips/diamond.mp4" "Which color does the diamond have?"
+ask "$root/deploy/demo/clips/sign.mp4" "What can you read on the sign?"
+ask "$root/deploy/demo/clips/triangle.mp4" "In which direction does the blue triangle move?"
 ask "$root/tests/data/e2e/stream-of-water.mp4" "What color is the object?"
 cat <<'TEXT'
 
-The bundled model is a tiny one trained on rendered shapes for minutes: the path, the report and the
-budget above are real, the words are not to be trusted. For real answers give the server real weights:
+The right answers to the first three are green, LAKE and in a circle. The last clip is natural video, of
+which the bundled model knows nothing: it was trained on rendered shapes only. For natural video give the
+server real weights:
   make serve MODEL=/path/to/a/Qwen2.5-VL/or/VideoNSA/folder
 TEXT

@@ -50,6 +50,7 @@ class RuntimeTest : public ::testing::Test {
   }
 
   FakeClock clock_;
+  absl::Notification started_, go_;  // outlive the runtime whose threads wait for them
   FakeExecutorOptions fake_;
   std::function<void()> on_load_;
   RuntimeParts parts_;
@@ -151,23 +152,21 @@ TEST_F(RuntimeTest, WhatCannotRunIsRefusedBeforeItIsDecoded) {
 }
 
 TEST_F(RuntimeTest, CancelReachesALoadUnderWay) {
-  absl::Notification started, go;
   on_load_ = [&] {
-    started.Notify();
-    go.WaitForNotification();
+    started_.Notify();
+    go_.WaitForNotification();
   };
   Start();
   const Asked asked = Ask(Question("q", "clip"));
-  started.WaitForNotification();
+  started_.WaitForNotification();
   runtime_->Cancel(asked.id);
   asked.sink->Await();  // although the load still hangs
   EXPECT_EQ(asked.sink->status().code(), absl::StatusCode::kCancelled);
-  go.Notify();
+  go_.Notify();
 }
 
 TEST_F(RuntimeTest, TextQuestionsDoNotWaitForClips) {
-  absl::Notification go;
-  on_load_ = [&] { go.WaitForNotification(); };
+  on_load_ = [&] { go_.WaitForNotification(); };
   parts_.media_threads = 1;
   Start();
   const Asked clip = Ask(Question("q", "clip"));
@@ -175,21 +174,20 @@ TEST_F(RuntimeTest, TextQuestionsDoNotWaitForClips) {
   text.sink->Await();
   EXPECT_TRUE(text.sink->status().ok());
   EXPECT_FALSE(clip.sink->finished());
-  go.Notify();
+  go_.Notify();
   clip.sink->Await();
   EXPECT_TRUE(clip.sink->status().ok());
 }
 
 TEST_F(RuntimeTest, AFullQueueRefuses) {
-  absl::Notification go;
-  on_load_ = [&] { go.WaitForNotification(); };
+  on_load_ = [&] { go_.WaitForNotification(); };
   Start();
   std::vector<Asked> asked;
   for (int i = 0; i < 16; ++i) asked.push_back(Ask(Question("q", absl::StrCat("clip ", i))));
   const auto refused = runtime_->Submit(Question("q", "clip"), std::make_shared<RecordingSink>());
   EXPECT_EQ(ReasonOf(refused.status()), "QUEUE_FULL");
   EXPECT_EQ(runtime_->Stats().waiting, 16);
-  go.Notify();
+  go_.Notify();
   for (const Asked& one : asked) {
     one.sink->Await();
     EXPECT_TRUE(one.sink->status().ok());
@@ -256,8 +254,7 @@ TEST_F(RuntimeTest, EstimateSaysWhatTheRunThenUses) {
 }
 
 TEST_F(RuntimeTest, DestructionWithWorkInEveryStage) {
-  absl::Notification go;
-  on_load_ = [&] { go.WaitForNotification(); };
+  on_load_ = [&] { go_.WaitForNotification(); };
   Start();
   std::vector<Asked> asked;
   for (int i = 0; i < 6; ++i) asked.push_back(Ask(Question("q", absl::StrCat("clip ", i))));
@@ -267,7 +264,7 @@ TEST_F(RuntimeTest, DestructionWithWorkInEveryStage) {
     request.generation.ignore_eos = true;
     asked.push_back(Ask(std::move(request)));
   }
-  go.Notify();
+  go_.Notify();
   runtime_.reset();
   for (const Asked& one : asked) EXPECT_TRUE(one.sink->finished());
 }

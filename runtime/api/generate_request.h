@@ -96,6 +96,13 @@ enum class AttentionSemantics {
 
 /// Lower-case name as used in config.json, flags, metrics and reports: "dense", "causal_nsa", ...
 const char* SemanticsName(AttentionSemantics semantics);
+/// NSA in one of its two forms: needs gates that were trained.
+bool IsNativeSparse(AttentionSemantics semantics);
+/// A fixed pattern in place of dense attention: needs a checkpoint that was trained dense.
+bool IsTrainingFree(AttentionSemantics semantics);
+/// Needs all prompt rows at once in every layer: such a prompt is prefilled layer by layer and
+/// shares no pages.
+bool NeedsWholePrompt(AttentionSemantics semantics);
 
 /// Attention controls of a request; unset means as the checkpoint was trained.
 struct AttentionParams {

@@ -24,4 +24,17 @@ const char* SemanticsName(AttentionSemantics semantics) {
   return "";
 }
 
+bool IsNativeSparse(AttentionSemantics semantics) {
+  return semantics == AttentionSemantics::kCausalNsa ||
+         semantics == AttentionSemantics::kReleasedNsa;
+}
+
+bool IsTrainingFree(AttentionSemantics semantics) {
+  return semantics != AttentionSemantics::kDense && !IsNativeSparse(semantics);
+}
+
+bool NeedsWholePrompt(AttentionSemantics semantics) {
+  return semantics != AttentionSemantics::kDense && semantics != AttentionSemantics::kCausalNsa;
+}
+
 }  // namespace videonsa

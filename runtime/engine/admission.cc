@@ -14,7 +14,7 @@ KvNeed NeedOf(const PreparedPrompt& prompt, const ExecutorInfo& info) {
   KvNeed need;
   need.pages = static_cast<int>(
       PagesFor(prompt_tokens + prompt.spec.sampling.max_output_tokens, kPageTokens));
-  if (prompt.spec.attention.semantics == AttentionSemantics::kReleasedNsa) {
+  if (NeedsWholePrompt(prompt.spec.attention.semantics)) {
     need.hidden_bytes = prompt_tokens * info.hidden_row_bytes;
   }
   return need;

@@ -31,7 +31,8 @@ struct PairForecast {
 
 /// Predicts the account of a prompt with `vision_rows` under `attention`, exactly for `dense` and
 /// `causal_nsa`. For `released_nsa` the selection count is an upper bound: its choice may leave the
-/// own block out (section 4, step 4). Other semantics count as dense.
+/// own block out (section 4, step 4). Training-free patterns choose from the data: they count as
+/// dense, the most that they can score.
 /// Source: attention.md sections 3, 4 and 6.
 PairForecast ForecastPairs(const std::vector<uint8_t>& vision_rows,
                            const AttentionSettings& attention);

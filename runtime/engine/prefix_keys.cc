@@ -28,10 +28,7 @@ Sha256Digest FirstLink(const SequenceSpec& spec, absl::string_view salt) {
 }  // namespace
 
 std::vector<Sha256Digest> PrefixKeys(const SequenceSpec& spec, absl::string_view salt) {
-  const AttentionSemantics semantics = spec.attention.semantics;
-  if (semantics != AttentionSemantics::kDense && semantics != AttentionSemantics::kCausalNsa) {
-    return {};
-  }
+  if (NeedsWholePrompt(spec.attention.semantics)) return {};
   const int length = static_cast<int>(spec.token_ids.size());
   VNSA_CHECK_EQ(spec.positions.size(), 3 * spec.token_ids.size());
   int end = length;

@@ -43,7 +43,7 @@ void Sequence::SetPhase(SequencePhase next) {
 void Sequence::SetPrompt(std::unique_ptr<PreparedPrompt> ready) {
   prompt = std::move(ready);
   prompt_len_ = static_cast<int>(prompt->spec.token_ids.size());
-  layerwise_ = prompt->spec.attention.semantics == AttentionSemantics::kReleasedNsa;
+  layerwise_ = NeedsWholePrompt(prompt->spec.attention.semantics);
   SetPhase(SequencePhase::kWaiting);
 }
 

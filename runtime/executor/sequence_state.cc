@@ -104,10 +104,6 @@ void NormaliseInto(const std::vector<double>& weights, std::vector<double>* sum,
 
 }  // namespace
 
-bool NeedsWholePrompt(AttentionSemantics semantics) {
-  return semantics != AttentionSemantics::kDense && semantics != AttentionSemantics::kCausalNsa;
-}
-
 absl::Status CheckSemantics(AttentionSemantics semantics, const ModelConfig& config) {
   const auto unsupported = [&](const std::string& why) {
     return MakeError(absl::StatusCode::kInvalidArgument, "ATTENTION_UNSUPPORTED",

@@ -50,9 +50,6 @@ struct SequenceState {
 absl::Status CheckSequence(const SequenceSpec& spec, const ModelConfig& config,
                            const ExecutorInfo& info);
 
-/// True for semantics that need all prompt rows at once in every layer.
-bool NeedsWholePrompt(AttentionSemantics semantics);
-
 /// Whether the checkpoint can run `semantics`; OK or the reason.
 absl::Status CheckSemantics(AttentionSemantics semantics, const ModelConfig& config);
 

@@ -13,10 +13,20 @@ namespace {
 
 constexpr int kReleasedMaxBlocks = 32;  // attention.md section 4, step 4
 
+// A checkpoint with gates was trained with NSA even where the server runs it dense.
+bool TrainedSparse(const ExecutorInfo& info) {
+  return info.has_gates || IsNativeSparse(info.semantics);
+}
+
 absl::Status Unsupported(const ExecutorInfo& info, AttentionSemantics asked) {
-  const std::string trained = SemanticsName(info.semantics);
-  const std::string can =
-      info.semantics == AttentionSemantics::kDense ? "dense" : absl::StrCat(trained, " and dense");
+  std::string trained = SemanticsName(info.semantics), can = "dense";
+  if (IsNativeSparse(info.semantics)) {
+    can = absl::StrCat(trained, " and dense");
+  } else if (info.has_gates) {
+    trained = "native sparse attention, which this server has switched off,";
+  } else {
+    can = "dense and the training-free patterns";
+  }
   return MakeError(absl::StatusCode::kInvalidArgument,
                    ErrorInfo{.reason = "ATTENTION_UNSUPPORTED",
                              .metadata = {{"asked", SemanticsName(asked)}, {"trained", trained}},
@@ -33,6 +43,32 @@ absl::Status BudgetUnreachable(double wanted, double least, const char* why) {
                 .field = "question.attention.max_budget_fraction"},
       absl::StrFormat("question.attention.max_budget_fraction: %.6f cannot be reached, %s %.6f",
                       wanted, why, least));
+}
+
+// Whether a checkpoint can run `asked` as a request's choice.
+bool CanRun(const ExecutorInfo& info, AttentionSemantics asked) {
+  if (asked == AttentionSemantics::kDense) return true;
+  return IsTrainingFree(asked) ? !TrainedSparse(info) : asked == info.semantics;
+}
+
+// Blocks and window of native sparse attention: the request's, else as trained.
+absl::Status ResolveBudget(const AttentionParams& params, const ExecutorInfo& info,
+                           AttentionSettings& settings) {
+  settings.selected_blocks = params.selected_blocks.value_or(info.selected_blocks);
+  settings.window_tokens = params.window_tokens.value_or(info.window_tokens);
+  if (settings.selected_blocks < 1 || settings.window_tokens < 1) {
+    return InvalidField(
+        "question.attention",
+        absl::StrCat("selected_blocks ", settings.selected_blocks, " and window_tokens ",
+                     settings.window_tokens, ", both are at least 1"));
+  }
+  if (settings.semantics == AttentionSemantics::kReleasedNsa &&
+      settings.selected_blocks > kReleasedMaxBlocks) {
+    return InvalidField("question.attention.selected_blocks",
+                        absl::StrCat(settings.selected_blocks, " is above ", kReleasedMaxBlocks,
+                                     ", the most that released_nsa can select"));
+  }
+  return absl::OkStatus();
 }
 
 // The largest value in [1, high] for which `fits` holds, or 0. Requires: fits is monotone.
@@ -56,6 +92,10 @@ absl::Status Clamp(double fraction, const std::vector<uint8_t>& rows, ResolvedAt
   if (budget() <= fraction) return absl::OkStatus();
   if (out.settings.semantics == AttentionSemantics::kDense) {
     return BudgetUnreachable(fraction, budget(), "dense attention spends");
+  }
+  if (IsTrainingFree(out.settings.semantics)) {
+    return BudgetUnreachable(fraction, budget(),
+                             "a training-free pattern chooses from the data and may spend up to");
   }
   const auto with = [&](int blocks, int window) {
     out.settings.selected_blocks = blocks;
@@ -140,33 +180,21 @@ absl::StatusOr<ResolvedAttention> ResolveAttention(const AttentionParams& params
                                                    const SequenceSpec& spec) {
   ResolvedAttention out;
   const AttentionSemantics asked = params.semantics.value_or(info.semantics);
-  if (asked != info.semantics && asked != AttentionSemantics::kDense) {
-    return Unsupported(info, asked);
-  }
+  if (!CanRun(info, asked)) return Unsupported(info, asked);
   AttentionSettings& settings = out.settings;
   settings.semantics = asked;
-  if (asked == AttentionSemantics::kDense) {
-    if (params.selected_blocks || params.window_tokens) {
-      return InvalidField("question.attention",
-                          "selected_blocks and window_tokens need native sparse attention, this "
-                          "question runs dense attention");
-    }
-  } else {
-    settings.selected_blocks = params.selected_blocks.value_or(info.selected_blocks);
-    settings.window_tokens = params.window_tokens.value_or(info.window_tokens);
-    if (settings.selected_blocks < 1 || settings.window_tokens < 1) {
-      return InvalidField("question.attention", "selected_blocks and window_tokens are at least 1");
-    }
-    if (asked == AttentionSemantics::kReleasedNsa &&
-        settings.selected_blocks > kReleasedMaxBlocks) {
-      return InvalidField("question.attention.selected_blocks",
-                          absl::StrCat(settings.selected_blocks, " is above ", kReleasedMaxBlocks,
-                                       ", the most that released_nsa can select"));
-    }
+  if (IsNativeSparse(asked)) {
+    VNSA_RETURN_IF_ERROR(ResolveBudget(params, info, settings));
     settings.want_gates = report.gates;
-    settings.want_evidence = report.evidence;
+    // attention.md section 4: dense, whatever was asked
     if (spec.vision_spans.empty()) settings = AttentionSettings{};
+  } else if (params.selected_blocks || params.window_tokens) {
+    return InvalidField("question.attention",
+                        absl::StrCat("selected_blocks and window_tokens need native sparse "
+                                     "attention, this question runs ",
+                                     SemanticsName(asked)));
   }
+  settings.want_evidence = report.evidence && !spec.vision_spans.empty();
   SequenceSpec shape;  // VisionRows needs the semantics decided here
   shape.token_ids = spec.token_ids;
   shape.positions = spec.positions;

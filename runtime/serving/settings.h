@@ -49,9 +49,11 @@ struct ResolvedAttention {
 
 /// Decides which attention runs over the prompt of `spec` (tokens, positions and spans set).
 ///
-/// A checkpoint runs as it was trained, or dense. `max_budget_fraction` lowers selected_blocks,
-/// then window_tokens, until the predicted account fits. A prompt without visuals is dense in every
-/// semantics (attention.md section 4) and is run and reported as such.
+/// A checkpoint runs as it was trained, or dense; one that was trained dense also runs the
+/// training-free patterns, which take no budget (their settings are fixed and they choose from the
+/// data). `max_budget_fraction` lowers selected_blocks, then window_tokens, until the predicted
+/// account fits. A prompt without visuals is dense in both native sparse semantics (attention.md
+/// section 4) and is run and reported as such. Evidence needs visuals.
 /// Errors: INVALID_ARGUMENT (FIELD_INVALID, ATTENTION_UNSUPPORTED, BUDGET_UNREACHABLE).
 absl::StatusOr<ResolvedAttention> ResolveAttention(const AttentionParams& params,
                                                    const ReportParams& report,

@@ -1,8 +1,4 @@
 // Asks a real server about real clips: the answer, the report, pictures, turns, estimates, metrics.
-#include <arpa/inet.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "tests/e2e/server/e2e_fixture.h"
@@ -128,28 +124,10 @@ TEST_F(AskTest, EstimateAnnouncesTheTokensThatTheAnswerUses) {
   EXPECT_EQ(estimate.kv_pages(), result.usage().kv_pages_peak());
 }
 
-// The body of GET /metrics.
-std::string Scrape(const std::string& address) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in peer{};
-  peer.sin_family = AF_INET;
-  peer.sin_port = htons(std::stoi(address.substr(address.rfind(':') + 1)));
-  inet_pton(AF_INET, "127.0.0.1", &peer.sin_addr);
-  std::string body;
-  if (connect(fd, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)) == 0) {
-    const std::string request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
-    char buffer[65536];
-    for (ssize_t got; (got = read(fd, buffer, sizeof(buffer))) > 0;) body.append(buffer, got);
-  }
-  close(fd);
-  return body;
-}
-
 TEST_F(AskTest, MetricsCountTheQuestions) {
   pb::AskResult result;
   ASSERT_TRUE(Ask(ClipQuestion("", "Hello"), &result).ok());
-  const std::string metrics = Scrape(server_->metrics_address());
+  const std::string metrics = Scrape();
   for (const char* name :
        {"videonsa_requests_total", "videonsa_output_tokens_total", "videonsa_kv_pages{",
         "videonsa_batch_tokens", "videonsa_frames_decoded_total", "process_resident_memory_bytes"}) {

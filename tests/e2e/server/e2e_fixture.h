@@ -1,6 +1,9 @@
 #pragma once
 
+#include <arpa/inet.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -64,14 +67,17 @@ class ServerTest : public ::testing::Test {
     std::filesystem::remove_all(scratch_);
   }
   static void StartServer(std::vector<std::string> extra_flags = {}) {
-    const absl::Status started = ServerProcess::Start({.binary = VIDEONSA_BIN_DIR "/videonsa-server",
-                                                       .clip_dir = scratch_ + "/clips",
-                                                       .extra_flags = std::move(extra_flags)},
-                                                      server_);
+    const absl::Status started =
+        ServerProcess::Start({.binary = VIDEONSA_BIN_DIR "/videonsa-server",
+                              .model_dir = model_dir_,
+                              .clip_dir = scratch_ + "/clips",
+                              .extra_flags = std::move(extra_flags)},
+                             server_);
     ASSERT_TRUE(started.ok()) << started << ReadFile(scratch_ + "/server.log");
     grpc::ChannelArguments args;
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    channel_ = grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), args);
+    channel_ =
+        grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), args);
     qa_ = pb::VideoQaService::NewStub(channel_);
     clips_ = pb::ClipService::NewStub(channel_);
     status_ = pb::ServerService::NewStub(channel_);
@@ -89,6 +95,26 @@ class ServerTest : public ::testing::Test {
     return status;
   }
 
+  /// The body of GET /metrics.
+  static std::string Scrape() {
+    const std::string& address = server_->metrics_address();
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in peer{};
+    peer.sin_family = AF_INET;
+    peer.sin_port = htons(std::stoi(address.substr(address.rfind(':') + 1)));
+    inet_pton(AF_INET, "127.0.0.1", &peer.sin_addr);
+    std::string body;
+    if (connect(fd, reinterpret_cast<sockaddr*>(&peer), sizeof(peer)) == 0) {
+      const std::string request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+      EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+      char buffer[65536];
+      for (ssize_t got; (got = read(fd, buffer, sizeof(buffer))) > 0;) body.append(buffer, got);
+    }
+    close(fd);
+    return body;
+  }
+
+  static inline std::string model_dir_;  // empty: the bundled model
   static inline std::string scratch_;
   static inline std::unique_ptr<ServerProcess> server_;
   static inline std::shared_ptr<grpc::Channel> channel_;

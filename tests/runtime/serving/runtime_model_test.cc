@@ -27,18 +27,7 @@ void WriteFolder(const std::string& semantics, const test::TemporaryFolder& fold
     model.q_heads = 28;
     model.kv_heads = 4;
   }
-  test::WriteModelFolder(model, folder);
-  const std::string small = std::string(VIDEONSA_TEST_DATA) + "/text/small/";
-  nlohmann::json config = nlohmann::json::parse(test::ReadFile(folder / "config.json"));
-  const nlohmann::json ids = nlohmann::json::parse(test::ReadFile(small + "config.json"));
-  for (const char* key : {"eos_token_id", "vision_start_token_id", "vision_end_token_id",
-                          "image_token_id", "video_token_id"}) {
-    config[key] = ids[key];
-  }
-  test::WriteFile(folder / "config.json", config.dump());
-  test::WriteFile(folder / "generation_config.json",
-                  test::ReadFile(small + "generation_config.json"));
-  test::WriteFile(folder / "tokenizer.json", test::ReadFile(small + "tokenizer.json"));
+  test::WriteServingFolder(model, folder);
 }
 
 RuntimeOptions Options(const test::TemporaryFolder& folder) {
@@ -84,6 +73,10 @@ TEST(CreateRuntime, RefusesAFolderThatIsNoModel) {
   EXPECT_EQ(ReasonOf(runtime.status()), "MODEL_INVALID");
 }
 
+constexpr AttentionSemantics kPatterns[] = {
+    AttentionSemantics::kTriShape, AttentionSemantics::kMInference,
+    AttentionSemantics::kFlexPrefill, AttentionSemantics::kXAttention};
+
 // The real executor with visuals from the fake loader.
 std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folder, int plan_depth) {
   RuntimeParts parts;
@@ -117,18 +110,31 @@ GenerateRequest Mixed(int i) {
   return request;
 }
 
+// A question for each semantics; the training-free ones are a request's choice.
+GenerateRequest MixedFor(const std::string& semantics, int i) {
+  GenerateRequest request = Mixed(i);
+  for (const AttentionSemantics pattern : kPatterns) {
+    if (semantics == SemanticsName(pattern)) request.attention.semantics = pattern;
+  }
+  return request;
+}
+
+std::string TrainedAs(const std::string& semantics) {
+  return semantics == "causal_nsa" || semantics == "released_nsa" ? semantics : "dense";
+}
+
 class ConcurrencyTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ConcurrencyTest, ThirtyTwoAtOnceAnswerAsAlone) {
   test::TemporaryFolder folder;
-  WriteFolder(GetParam(), folder);
+  WriteFolder(TrainedAs(GetParam()), folder);
   std::vector<std::string> alone(32);
   std::vector<FinishReason> reasons(32);
   {
     std::unique_ptr<RuntimeImpl> runtime = FakeMediaRuntime(folder, 1);
     for (int i = 0; i < 32; ++i) {
       auto sink = std::make_shared<RecordingSink>();
-      ASSERT_TRUE(runtime->Submit(Mixed(i), sink).ok());
+      ASSERT_TRUE(runtime->Submit(MixedFor(GetParam(), i), sink).ok());
       sink->Await();
       ASSERT_TRUE(sink->status().ok()) << sink->status();
       alone[i] = sink->text();
@@ -140,7 +146,7 @@ TEST_P(ConcurrencyTest, ThirtyTwoAtOnceAnswerAsAlone) {
     std::vector<std::thread> callers;
     for (int i = 0; i < 32; ++i) {
       callers.emplace_back([&, i] {
-        GenerateRequest request = Mixed(i);
+        GenerateRequest request = MixedFor(GetParam(), i);
         const bool slow_deadline = i % 8 == 5;
         if (slow_deadline) {
           request.deadline = Clock::Real().Monotonic() + absl::Milliseconds(5 + i);
@@ -166,7 +172,43 @@ TEST_P(ConcurrencyTest, ThirtyTwoAtOnceAnswerAsAlone) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Semantics, ConcurrencyTest, ::testing::Values("dense", "causal_nsa", "released_nsa"));
+INSTANTIATE_TEST_SUITE_P(Semantics, ConcurrencyTest,
+                         ::testing::Values("dense", "causal_nsa", "released_nsa", "minference",
+                                           "xattention"));
+
+TEST(TrainingFree, ARequestChoosesThePatternAndTheAccountSaysWhatItSpent) {
+  test::TemporaryFolder folder;
+  WriteFolder("dense", folder);
+  std::unique_ptr<RuntimeImpl> runtime = FakeMediaRuntime(folder, 2);
+  GenerateRequest request = Question("What is it?", "clip", 1200);
+  request.generation.max_output_tokens = 4;
+  request.generation.ignore_eos = true;
+  request.report.evidence = true;
+  const EstimateResult dense = *runtime->Estimate(request);
+  for (const AttentionSemantics semantics : kPatterns) {
+    request.attention.semantics = semantics;
+    const EstimateResult estimate = *runtime->Estimate(request);
+    auto sink = std::make_shared<RecordingSink>();
+    ASSERT_TRUE(runtime->Submit(request, sink).ok());
+    sink->Await();
+    ASSERT_TRUE(sink->status().ok()) << sink->status();
+    const GenerateResult result = sink->result();
+    EXPECT_EQ(result.attention.semantics, semantics);
+    EXPECT_NE(result.kv_reuse, KvReuse::kExact);
+    const BranchPairs total = result.account.total();
+    EXPECT_GT(total.selected, 0);
+    EXPECT_EQ(total.compressed + total.window, 0);
+    EXPECT_GT(total.dense, 0) << "decode rows";
+    EXPECT_LE(total.total(), result.account.dense_pairs);
+    if (semantics == AttentionSemantics::kFlexPrefill ||
+        semantics == AttentionSemantics::kXAttention) {
+      EXPECT_LT(total.total(), result.account.dense_pairs) << SemanticsName(semantics);
+    }
+    EXPECT_FALSE(result.account.block_share.empty());
+    EXPECT_TRUE(estimate.admissible) << estimate.why;
+    EXPECT_GT(estimate.kv_bytes, dense.kv_bytes) << "rows kept between layers";
+  }
+}
 
 }  // namespace
 }  // namespace videonsa

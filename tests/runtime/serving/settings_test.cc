@@ -70,7 +70,7 @@ SequenceSpec Spec(int vision) {
 ExecutorInfo Info(AttentionSemantics semantics) {
   ExecutorInfo info;
   info.semantics = semantics;
-  if (semantics != AttentionSemantics::kDense) {
+  if (IsNativeSparse(semantics)) {
     info.selected_blocks = 32;
     info.window_tokens = 256;
   }
@@ -96,6 +96,59 @@ TEST(ResolveAttention, RunsAsTrainedOrDenseAndNothingElse) {
   EXPECT_EQ(
       ReasonOf(ResolveAttention(params, {}, Info(AttentionSemantics::kDense), Spec(9)).status()),
       "ATTENTION_UNSUPPORTED");
+}
+
+constexpr AttentionSemantics kPatterns[] = {
+    AttentionSemantics::kTriShape, AttentionSemantics::kMInference,
+    AttentionSemantics::kFlexPrefill, AttentionSemantics::kXAttention};
+
+TEST(ResolveAttention, TrainingFreePatternsNeedADenseCheckpoint) {
+  for (const AttentionSemantics pattern : kPatterns) {
+    AttentionParams params;
+    params.semantics = pattern;
+    for (const int vision : {0, 300}) {  // text rows alike
+      const auto out = ResolveAttention(params, {}, Info(AttentionSemantics::kDense), Spec(vision));
+      ASSERT_TRUE(out.ok()) << out.status();
+      EXPECT_EQ(out->settings.semantics, pattern);
+      EXPECT_EQ(out->effective.semantics, pattern);
+      EXPECT_EQ(out->effective.copies, 1);
+      EXPECT_DOUBLE_EQ(out->forecast.budget_fraction(), 1);  // the most that it can score
+    }
+    for (const AttentionSemantics trained :
+         {AttentionSemantics::kCausalNsa, AttentionSemantics::kReleasedNsa}) {
+      const absl::Status refused = ResolveAttention(params, {}, Info(trained), Spec(300)).status();
+      EXPECT_EQ(ReasonOf(refused), "ATTENTION_UNSUPPORTED");
+      EXPECT_NE(refused.message().find(SemanticsName(trained)), std::string::npos) << refused;
+    }
+    ExecutorInfo switched_off = Info(AttentionSemantics::kDense);  // --attention dense
+    switched_off.has_gates = true;
+    EXPECT_EQ(ReasonOf(ResolveAttention(params, {}, switched_off, Spec(300)).status()),
+              "ATTENTION_UNSUPPORTED");
+    // A server may run every request so: its own default, and a request's other choice.
+    EXPECT_TRUE(ResolveAttention({}, {}, Info(pattern), Spec(300)).ok());
+    EXPECT_TRUE(ResolveAttention(params, {}, Info(kPatterns[0]), Spec(300)).ok());
+  }
+}
+
+TEST(ResolveAttention, TrainingFreePatternsTakeNoBudget) {
+  const ExecutorInfo info = Info(AttentionSemantics::kDense);
+  const auto reason = [&](const AttentionParams& params) {
+    return ReasonOf(ResolveAttention(params, {}, info, Spec(300)).status());
+  };
+  for (const AttentionSemantics pattern : kPatterns) {
+    AttentionParams params;
+    params.semantics = pattern;
+    params.selected_blocks = 8;
+    EXPECT_EQ(reason(params), "FIELD_INVALID");
+    params.selected_blocks.reset();
+    params.window_tokens = 64;
+    EXPECT_EQ(reason(params), "FIELD_INVALID");
+    params.window_tokens.reset();
+    params.max_budget_fraction = 0.9;
+    EXPECT_EQ(reason(params), "BUDGET_UNREACHABLE");
+    params.max_budget_fraction = 1.0;
+    EXPECT_EQ(reason(params), "");
+  }
 }
 
 TEST(ResolveAttention, RefusesSettingsThatTheSemanticsHasNot) {

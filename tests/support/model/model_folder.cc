@@ -177,6 +177,21 @@ void WriteModelFolder(const TinyModel& model, const TemporaryFolder& folder) {
   WriteFile(folder / "model.safetensors", SafetensorsBytes(model.Tensors()));
 }
 
+void WriteServingFolder(const TinyModel& model, const TemporaryFolder& folder) {
+  WriteModelFolder(model, folder);
+  const std::string small = std::string(VIDEONSA_TEST_DATA) + "/text/small/";
+  nlohmann::json config = nlohmann::json::parse(ReadFile(folder / "config.json"));
+  const nlohmann::json ids = nlohmann::json::parse(ReadFile(small + "config.json"));
+  for (const char* key : {"eos_token_id", "vision_start_token_id", "vision_end_token_id",
+                          "image_token_id", "video_token_id"}) {
+    config[key] = ids[key];
+  }
+  WriteFile(folder / "config.json", config.dump());
+  for (const char* name : {"generation_config.json", "tokenizer.json"}) {
+    WriteFile(folder / name, ReadFile(small + name));
+  }
+}
+
 void SplitIntoShards(const TinyModel& model, const TemporaryFolder& folder, bool new_names) {
   const std::string names[2] = {"model-00001-of-00002.safetensors",
                                 "model-00002-of-00002.safetensors"};

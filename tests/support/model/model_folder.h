@@ -72,6 +72,10 @@ class TemporaryFolder {
 /// Writes config.json, generation_config.json and model.safetensors of `model` into `folder`.
 void WriteModelFolder(const TinyModel& model, const TemporaryFolder& folder);
 
+/// WriteModelFolder, and the small tokenizer of tests/data beside it, so that a server can load it.
+/// Requires: model.vocab >= 1024.
+void WriteServingFolder(const TinyModel& model, const TemporaryFolder& folder);
+
 /// Moves the tensors of a single-file folder into two shards with an index, under the newer names
 /// if `new_names`.
 void SplitIntoShards(const TinyModel& model, const TemporaryFolder& folder, bool new_names);

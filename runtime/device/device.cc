@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
+
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
 
@@ -15,7 +17,7 @@ constexpr int64_t kHugeFrom = 4 << 20;
 
 int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
-void Unmap(void* data, size_t bytes) { munmap(data, bytes); }
+void Unmap(void* data, size_t bytes, void*) { munmap(data, bytes); }
 
 }  // namespace
 
@@ -25,12 +27,13 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
     std::swap(deleter_, other.deleter_);
+    std::swap(context_, other.context_);
   }
   return *this;
 }
 
 void DeviceBuffer::Reset() {
-  if (data_ != nullptr) deleter_(data_, bytes_);
+  if (data_ != nullptr) deleter_(data_, bytes_, context_);
   data_ = nullptr;
   bytes_ = 0;
 }
@@ -46,6 +49,10 @@ absl::StatusOr<DeviceBuffer> CpuDevice::Allocate(int64_t bytes, const char* what
   }
   if (size >= kHugeFrom) madvise(data, static_cast<size_t>(size), MADV_HUGEPAGE);
   return DeviceBuffer(data, static_cast<size_t>(size), &Unmap);
+}
+
+void CpuDevice::Fill(void* data, int byte, int64_t bytes) {
+  std::memset(data, byte, static_cast<size_t>(bytes));
 }
 
 int64_t Workspace::MatrixBytes(DType dtype, int64_t rows, int64_t cols) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -14,11 +15,11 @@ namespace videonsa {
 /// Lifetime: must not outlive the device that allocated it.
 class DeviceBuffer {
  public:
-  using Deleter = void (*)(void* data, size_t bytes);
+  using Deleter = void (*)(void* data, size_t bytes, void* context);
 
   DeviceBuffer() = default;
-  DeviceBuffer(void* data, size_t bytes, Deleter deleter)
-      : data_(data), bytes_(bytes), deleter_(deleter) {}
+  DeviceBuffer(void* data, size_t bytes, Deleter deleter, void* context = nullptr)
+      : data_(data), bytes_(bytes), deleter_(deleter), context_(context) {}
   DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
   DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
   DeviceBuffer(const DeviceBuffer&) = delete;
@@ -33,6 +34,7 @@ class DeviceBuffer {
   void* data_ = nullptr;
   size_t bytes_ = 0;
   Deleter deleter_ = nullptr;
+  void* context_ = nullptr;
 };
 
 /// Where tensors live.
@@ -41,15 +43,23 @@ class DeviceBuffer {
 class Device {
  public:
   virtual ~Device() = default;
+  virtual std::string name() const = 0;  ///< "cpu", or the GPU's
   /// Zero-filled memory aligned to 64 bytes. RESOURCE_EXHAUSTED (OUT_OF_MEMORY) names `what`.
   virtual absl::StatusOr<DeviceBuffer> Allocate(int64_t bytes, const char* what) = 0;
+  /// Sets every byte, after the work that was asked for before.
+  virtual void Fill(void* data, int byte, int64_t bytes) = 0;
+  /// Bytes that may still be allocated, or a large number where nobody can tell.
+  virtual int64_t FreeBytes() const = 0;
 };
 
 /// Host memory. Pages are given by the system when they are first written, so a large reservation
 /// costs only what is used.
 class CpuDevice : public Device {
  public:
+  std::string name() const override { return "cpu"; }
   absl::StatusOr<DeviceBuffer> Allocate(int64_t bytes, const char* what) override;
+  void Fill(void* data, int byte, int64_t bytes) override;
+  int64_t FreeBytes() const override { return INT64_MAX; }
 };
 
 /// Hands out slices of one buffer; all slices end together with Reset().

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "runtime/base/status_macros.h"
-#include "runtime/executor/cpu_executor.h"
+#include "runtime/executor/model_executor.h"
 
 namespace videonsa {
 namespace {
@@ -15,7 +15,7 @@ std::string LastPart(std::string path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
-ModelDescription Describe(const CpuExecutorOptions& options, CpuExecutor& executor) {
+ModelDescription Describe(const ExecutorOptions& options, ModelExecutor& executor) {
   const Model& model = executor.model();
   const ModelConfig& config = model.config();
   ModelDescription description;
@@ -24,6 +24,7 @@ ModelDescription Describe(const CpuExecutorOptions& options, CpuExecutor& execut
   description.digest = model.digest();
   description.random_weights = model.random_weights();
   description.compute_type = executor.backend().activation_type() == DType::kBF16 ? "bf16" : "f32";
+  description.device = executor.backend().device().name();
   description.semantics = config.attention.semantics;
   description.stop_token_ids = config.tokens.stop;
   description.image_pad_id = config.tokens.image_pad;
@@ -47,9 +48,9 @@ ModelDescription Describe(const CpuExecutorOptions& options, CpuExecutor& execut
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Executor>> CreateCpuExecutor(const CpuExecutorOptions& options,
-                                                            ModelDescription* description) {
-  VNSA_ASSIGN_OR_RETURN(std::unique_ptr<CpuExecutor> executor, CpuExecutor::Create(options));
+absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& options,
+                                                         ModelDescription* description) {
+  VNSA_ASSIGN_OR_RETURN(std::unique_ptr<ModelExecutor> executor, ModelExecutor::Create(options));
   if (description != nullptr) *description = Describe(options, *executor);
   return executor;
 }

@@ -14,12 +14,20 @@
 namespace videonsa {
 
 enum class ComputeType {
-  kAuto,  ///< bf16 where the CPU multiplies bf16 pairs, fp32 elsewhere
+  kAuto,  ///< bf16 on a GPU and where the CPU multiplies bf16 pairs, fp32 elsewhere
   kF32,
   kBF16,
 };
 
-struct CpuExecutorOptions {
+enum class DeviceKind {
+  kAuto,  ///< the first GPU that can be used, else the CPU
+  kCpu,
+  kCuda,
+};
+
+struct ExecutorOptions {
+  DeviceKind device = DeviceKind::kCpu;
+  int device_ordinal = 0;  ///< which GPU, as the driver counts those in view
   std::string model_dir;
   /// Random weights of the folder's config.json, or of `dummy_config_path` if it is set.
   bool dummy_weights = false;
@@ -27,11 +35,11 @@ struct CpuExecutorOptions {
   /// Replaces the attention that the checkpoint was trained with.
   std::optional<AttentionSemantics> attention;
   ComputeType compute_type = ComputeType::kAuto;
-  int threads = 0;    ///< 0: one per core
-  int num_pages = 0;  ///< KV pages; 0: as many as fit kv_bytes
-  int64_t kv_bytes = int64_t{1} << 30;
-  int64_t max_context_tokens = 0;  ///< 0: what the checkpoint and the pages allow
-  int max_rows = 512;              ///< rows of one pass through a layer; longer slices are cut
+  int threads = 0;                      ///< of the CPU; 0: one per core
+  int num_pages = 0;                    ///< KV pages; 0: as many as fit kv_bytes
+  int64_t kv_bytes = int64_t{1} << 30;  ///< 0 on a GPU: what is free
+  int64_t max_context_tokens = 0;       ///< 0: what the checkpoint and the pages allow
+  int max_rows = 512;                   ///< rows of one pass through a layer; longer slices are cut
   int64_t feature_cache_bytes = int64_t{64} << 20;  ///< features kept for later requests
 };
 
@@ -41,6 +49,7 @@ struct ModelDescription {
   Sha256Digest digest{};
   bool random_weights = false;
   std::string compute_type;                                   ///< "f32" or "bf16"
+  std::string device;                                         ///< "cpu", or the GPU's name
   AttentionSemantics semantics = AttentionSemantics::kDense;  ///< as trained
   std::vector<int32_t> stop_token_ids;
   int32_t image_pad_id = 0;
@@ -67,9 +76,10 @@ struct ModelDescription {
 /// Loads the model and makes room for the pages. `description` may be null.
 ///
 /// Errors: FAILED_PRECONDITION (MODEL_INVALID, ATTENTION_UNSUPPORTED), RESOURCE_EXHAUSTED
-///         (OUT_OF_MEMORY), INVALID_ARGUMENT (FIELD_INVALID) for options out of range.
-/// Threads: the executor starts threads - 1 workers; see Executor for who may call it.
-absl::StatusOr<std::unique_ptr<Executor>> CreateCpuExecutor(
-    const CpuExecutorOptions& options, ModelDescription* description = nullptr);
+///         (OUT_OF_MEMORY), INVALID_ARGUMENT (FIELD_INVALID) for options out of range; for a GPU
+///         also those of CreateCudaBackend (runtime/ops/cuda_backend.h).
+/// Threads: the CPU's executor starts threads - 1 workers; see Executor for who may call it.
+absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& options,
+                                                         ModelDescription* description = nullptr);
 
 }  // namespace videonsa

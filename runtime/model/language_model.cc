@@ -45,10 +45,11 @@ LanguageModel::LanguageModel(const ModelConfig& config, const ModelWeights& weig
 absl::Status LanguageModel::Reserve(int max_rows) {
   if (max_rows <= max_rows_) return absl::OkStatus();
   const DType type = backend_.activation_type();
+  const DType attention_type = backend_.attention_type();
   const int64_t hidden = hidden_size();
   const int64_t bytes = 2 * Workspace::MatrixBytes(type, max_rows, hidden) +
-                        Workspace::MatrixBytes(DType::kF32, max_rows, qkv_size()) +
-                        Workspace::MatrixBytes(DType::kF32, max_rows, shape_.q_size()) +
+                        Workspace::MatrixBytes(attention_type, max_rows, qkv_size()) +
+                        Workspace::MatrixBytes(attention_type, max_rows, shape_.q_size()) +
                         Workspace::MatrixBytes(type, max_rows, shape_.q_size()) +
                         Workspace::MatrixBytes(DType::kF32, max_rows, 3 * shape_.num_q_heads) +
                         Workspace::MatrixBytes(type, max_rows, config_.text.intermediate_size);
@@ -113,7 +114,7 @@ void LanguageModel::Finish(const DecoderLayerWeights& w, const TensorView& atten
   const int64_t rows = hidden.rows();
   const size_t used = workspace_.used();
   TensorView operand = attended;
-  if (type != DType::kF32) {
+  if (attended.dtype != type) {
     operand = workspace_.Matrix(type, rows, shape_.q_size());
     backend_.CopyRows(attended, {}, operand);
   }
@@ -135,15 +136,23 @@ PrefillAttentionArgs LanguageModel::AttentionArgs(int layer, const PrefillContex
   args.window_tokens = context.window_tokens;
   args.row_begin = row_begin;
   args.row_end = row_begin + rows;
-  args.is_vision = context.is_vision == nullptr ? nullptr : context.is_vision + row_begin;
+  if (context.is_vision != nullptr) {
+    args.is_vision = context.is_vision + row_begin;
+    args.is_vision_uploaded = context.is_vision_uploaded + row_begin;
+  }
   args.has_vision = args.is_vision != nullptr &&
                     std::find(args.is_vision, args.is_vision + rows, 1) != args.is_vision + rows;
   args.mass_begin = context.mass_begin;
   args.tally = &context.tallies[layer];
   if (context.observer != nullptr && IsNsa(context.semantics)) {
     const int width = ChosenBlocksPerRow(context.semantics, context.selected_blocks);
-    blocks_.assign(static_cast<size_t>(rows * shape_.num_kv_heads * width), -1);
-    args.blocks = blocks_.data();
+    const int64_t bytes =
+        int64_t{rows} * shape_.num_kv_heads * width * static_cast<int64_t>(sizeof(int32_t));
+    absl::StatusOr<DeviceBuffer> blocks = backend_.device().Allocate(bytes, "observed choices");
+    VNSA_CHECK(blocks.ok()) << blocks.status();
+    blocks_ = *std::move(blocks);
+    backend_.device().Fill(blocks_.data(), 0xFF, bytes);  // -1: none
+    args.blocks = static_cast<int32_t*>(blocks_.data());
   }
   return args;
 }
@@ -161,8 +170,8 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   const int64_t rows = hidden.rows();
   VNSA_CHECK_LE(rows, max_rows_);
   workspace_.Reset();
-  const TensorView qkv = workspace_.Matrix(DType::kF32, rows, qkv_size());
-  const TensorView attended = workspace_.Matrix(DType::kF32, rows, shape_.q_size());
+  const TensorView qkv = workspace_.Matrix(backend_.attention_type(), rows, qkv_size());
+  const TensorView attended = workspace_.Matrix(backend_.attention_type(), rows, shape_.q_size());
   const TensorView gates = workspace_.Matrix(DType::kF32, rows, 3 * shape_.num_q_heads);
   const size_t used = workspace_.used();
   const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
@@ -193,7 +202,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
   for (int64_t begin = 0; begin < rows; begin += max_rows_) {
     const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
     workspace_.Reset();
-    const TensorView qkv = workspace_.Matrix(DType::kF32, count, qkv_size());
+    const TensorView qkv = workspace_.Matrix(backend_.attention_type(), count, qkv_size());
     const TensorView normed = workspace_.Matrix(backend_.activation_type(), count, hidden_size());
     const RopeTable table = {prompt.table.cos.Rows(begin, count),
                              prompt.table.sin.Rows(begin, count)};
@@ -221,24 +230,18 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
 }
 
 void LanguageModel::DecodeLayer(int layer, const TensorView& hidden, const RopeTable& table,
-                                const PagedKv& kv, const DecodeContext& context) {
+                                const PagedKv& kv) {
   const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const int64_t rows = hidden.rows();
   VNSA_CHECK_LE(rows, max_rows_);
   workspace_.Reset();
-  const TensorView qkv = workspace_.Matrix(DType::kF32, rows, qkv_size());
-  const TensorView attended = workspace_.Matrix(DType::kF32, rows, shape_.q_size());
+  const TensorView qkv = workspace_.Matrix(backend_.attention_type(), rows, qkv_size());
+  const TensorView attended = workspace_.Matrix(backend_.attention_type(), rows, shape_.q_size());
   const size_t used = workspace_.used();
   const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
   Project(w, hidden, table, normed, qkv);
-  for (int64_t row = 0; row < rows; ++row) {
-    PagedKv own = kv;
-    own.page_ids = context.page_tables[row];
-    backend_.AppendKv(own, KeyPart(qkv).Rows(row, 1), ValuePart(qkv).Rows(row, 1),
-                      context.kv_lens[row] - 1);
-  }
-  backend_.DecodeAttention(
-      {kv, QueryPart(qkv), attended, context.page_tables, context.kv_lens, static_cast<int>(rows)});
+  backend_.AppendDecodeKv(kv, KeyPart(qkv), ValuePart(qkv));
+  backend_.DecodeAttention(kv, QueryPart(qkv), attended);
   workspace_.ReleaseTo(used);
   Finish(w, attended, hidden);
 }

@@ -11,7 +11,7 @@
 
 namespace videonsa {
 
-/// Sees intermediate values of a forward pass; for goldens.
+/// Sees intermediate values of a forward pass, on the device; for goldens.
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
@@ -31,7 +31,8 @@ struct PrefillContext {
   AttentionSemantics semantics = AttentionSemantics::kDense;
   int selected_blocks = 0;
   int window_tokens = 0;
-  const uint8_t* is_vision = nullptr;  ///< [prompt rows]
+  const uint8_t* is_vision = nullptr;           ///< [prompt rows]
+  const uint8_t* is_vision_uploaded = nullptr;  ///< the same on the device, for one step
   int mass_begin = INT32_MAX;          ///< rows from here on are evidence rows
   AttentionTally* tallies = nullptr;   ///< [num_layers]
   ForwardObserver* observer = nullptr;
@@ -67,8 +68,8 @@ class LanguageModel {
 
   /// One layer over a whole prompt that attends to later rows (released_nsa).
   ///
-  /// Shapes: hidden [rows, hidden], q and attended [rows, q_size], gates [rows, 3 num_q_heads], all
-  ///         fp32 and the caller's; rows is the prompt's length
+  /// Shapes: hidden [rows, hidden] and gates [rows, 3 num_q_heads] fp32, q and attended
+  ///         [rows, q_size] of the attention type, all the caller's; rows is the prompt's length
   struct WholePrompt {
     TensorView hidden;
     TensorView q;
@@ -79,15 +80,10 @@ class LanguageModel {
   void PrefillLayerWhole(int layer, const WholePrompt& prompt, const PagedKv& kv,
                          const PrefillContext& context);
 
-  /// One layer over one new row for each of several sequences.
+  /// One layer over one new row for each of the sequences that Backend::BeginDecode was told.
   ///
-  /// Shapes: hidden [num_seqs, hidden]; page_tables, kv_lens [num_seqs], kv_lens count the new row
-  struct DecodeContext {
-    const int32_t* const* page_tables = nullptr;
-    const int32_t* kv_lens = nullptr;
-  };
-  void DecodeLayer(int layer, const TensorView& hidden, const RopeTable& table, const PagedKv& kv,
-                   const DecodeContext& context);
+  /// Shapes: hidden [num_seqs, hidden]; the page ids of `kv` are not used
+  void DecodeLayer(int layer, const TensorView& hidden, const RopeTable& table, const PagedKv& kv);
 
   /// Final norm and head of rows of hidden states: logits [rows, vocab] fp32.
   void Logits(const TensorView& hidden, const TensorView& logits);
@@ -117,7 +113,7 @@ class LanguageModel {
   int max_rows_ = 0;
   // Blocks that a call chose, for the observer.
   TensorView ChosenBlocks(const PrefillAttentionArgs& args) const;
-  std::vector<int32_t> blocks_;
+  DeviceBuffer blocks_;
 };
 
 }  // namespace videonsa

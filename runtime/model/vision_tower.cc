@@ -13,10 +13,8 @@ namespace {
 constexpr int kPatchValues = 3 * 2 * 14 * 14;
 constexpr float kNormEps = 1e-6f;
 constexpr float kTheta = 10000.0f;
-// A chunk holds whole temporal patches up to this many rows, at least one.
-constexpr int64_t kChunkRows = 2048;
-// Rows of the widest intermediate matrices.
-constexpr int64_t kStripRows = 512;
+// A chunk holds whole temporal patches up to this many strips, at least one patch.
+constexpr int64_t kChunkStrips = 4;
 
 }  // namespace
 
@@ -40,8 +38,12 @@ VisionTower::VisionTower(const VisionConfig& config, const VisionWeights& weight
 }
 
 int64_t VisionTower::ChunkRows(int64_t rows_per_frame) const {
-  return std::max(rows_per_frame, kChunkRows / rows_per_frame * rows_per_frame);
+  const int64_t rows = kChunkStrips * backend_.strip_rows();
+  return std::max(rows_per_frame, rows / rows_per_frame * rows_per_frame);
 }
+
+// Rows of the widest intermediate matrices.
+int64_t VisionTower::StripRows(int64_t rows) const { return std::min(rows, backend_.strip_rows()); }
 
 absl::Status VisionTower::Reserve(int h, int w) {
   const int64_t per_frame = int64_t{h} * w;
@@ -50,12 +52,12 @@ absl::Status VisionTower::Reserve(int h, int w) {
   if (rows <= reserved_rows_) return absl::OkStatus();
   const DType type = backend_.activation_type();
   const int64_t hidden = config_.hidden_size;
-  const int64_t strip = std::min(rows, kStripRows);
+  const int64_t strip = StripRows(rows);
   const int64_t bytes =
       Workspace::MatrixBytes(DType::kF32, rows, hidden) +
       2 * Workspace::MatrixBytes(DType::kF32, rows, config_.head_dim() / 2) +
       2 * Workspace::MatrixBytes(type, rows, hidden) +
-      Workspace::MatrixBytes(DType::kF32, rows, 3 * hidden) +
+      Workspace::MatrixBytes(backend_.attention_type(), rows, 3 * hidden) +
       Workspace::MatrixBytes(DType::kF32, rows / 4, config_.out_hidden_size) +
       Workspace::MatrixBytes(type, strip, std::max(config_.intermediate_size, kPatchValues));
   workspace_ = Workspace();
@@ -118,13 +120,13 @@ void VisionTower::EmbedPatches(const VisionInput& input, int first_frame,
   const TensorView patches = MatrixView(const_cast<float*>(input.patches) + offset * kPatchValues,
                                         DType::kF32, hidden.rows(), kPatchValues);
   const size_t used = workspace_.used();
-  const TensorView strip = workspace_.Matrix(backend_.activation_type(),
-                                             std::min(hidden.rows(), kStripRows), kPatchValues);
-  for (int64_t row = 0; row < hidden.rows(); row += kStripRows) {
-    const int64_t count = std::min(kStripRows, hidden.rows() - row);
-    backend_.CopyRows(patches,
-                      absl::MakeConstSpan(chunk_patches_.data() + row, static_cast<size_t>(count)),
-                      strip.Rows(0, count));
+  const int64_t strip_rows = StripRows(hidden.rows());
+  const TensorView strip = workspace_.Matrix(backend_.activation_type(), strip_rows, kPatchValues);
+  for (int64_t row = 0; row < hidden.rows(); row += strip_rows) {
+    const int64_t count = std::min(strip_rows, hidden.rows() - row);
+    backend_.CopyHostRows(
+        patches, absl::MakeConstSpan(chunk_patches_.data() + row, static_cast<size_t>(count)),
+        strip.Rows(0, count));
     backend_.Linear(strip.Rows(0, count), *weights_.patch_embed, hidden.Rows(row, count));
   }
   workspace_.ReleaseTo(used);
@@ -137,7 +139,8 @@ void VisionTower::RunBlock(int block, const TensorView& hidden, const RopeTable&
   const size_t used = workspace_.used();
   const TensorView normed = workspace_.Matrix(type, rows, config_.hidden_size);
   const TensorView attended = workspace_.Matrix(type, rows, config_.hidden_size);
-  const TensorView qkv = workspace_.Matrix(DType::kF32, rows, 3 * config_.hidden_size);
+  const TensorView qkv =
+      workspace_.Matrix(backend_.attention_type(), rows, 3 * config_.hidden_size);
   backend_.RmsNorm(hidden, w.norm1, kNormEps, normed);
   backend_.Linear(normed, *w.qkv, qkv);
   backend_.Rotate(qkv, 2 * config_.num_heads, config_.head_dim(), table, chunk_table_);
@@ -147,10 +150,10 @@ void VisionTower::RunBlock(int block, const TensorView& hidden, const RopeTable&
        config_.num_heads, config_.head_dim()});
   backend_.LinearAdd(attended, *w.proj, hidden);
   backend_.RmsNorm(hidden, w.norm2, kNormEps, normed);
-  const TensorView strip =
-      workspace_.Matrix(type, std::min(rows, kStripRows), config_.intermediate_size);
-  for (int64_t row = 0; row < rows; row += kStripRows) {
-    const int64_t count = std::min(kStripRows, rows - row);
+  const int64_t strip_rows = StripRows(rows);
+  const TensorView strip = workspace_.Matrix(type, strip_rows, config_.intermediate_size);
+  for (int64_t row = 0; row < rows; row += strip_rows) {
+    const int64_t count = std::min(strip_rows, rows - row);
     backend_.LinearSwiGlu(normed.Rows(row, count), *w.gate, *w.up, strip.Rows(0, count));
     backend_.LinearAdd(strip.Rows(0, count), *w.down, hidden.Rows(row, count));
   }

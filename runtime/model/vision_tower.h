@@ -61,6 +61,7 @@ class VisionTower {
   void RunBlock(int block, const TensorView& hidden, const RopeTable& table);
   void Merge(const TensorView& hidden, const TensorView& features);
   int64_t ChunkRows(int64_t rows_per_frame) const;
+  int64_t StripRows(int64_t rows) const;
 
   const VisionConfig& config_;
   const VisionWeights& weights_;

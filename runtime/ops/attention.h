@@ -51,9 +51,10 @@ struct AttentionTally {
 
 /// Attention of prompt rows [row_begin, row_end) of one sequence.
 ///
-/// Shapes: q, out    [rows, num_q_heads * head_dim] fp32, out overwritten, not overlapping q
+/// Shapes: q, out    [rows, num_q_heads * head_dim] of the attention type, out overwritten, not
+///                   overlapping q
 ///         gates     [rows, num_q_heads * 3] fp32 logits or no data; vision rows only are read
-///         is_vision [rows]; 1 = vision row
+///         is_vision [rows] on the host and, uploaded, on the device; 1 = vision row
 ///         blocks    [rows, num_kv_heads, ChosenBlocksPerRow] or null: the chosen blocks, -1 = none
 /// Requires: the pages hold every position below row_end; released_nsa: all prompt rows at once.
 struct PrefillAttentionArgs {
@@ -65,6 +66,7 @@ struct PrefillAttentionArgs {
   TensorView gates;
   TensorView out;
   const uint8_t* is_vision = nullptr;
+  const uint8_t* is_vision_uploaded = nullptr;
   bool has_vision = false;  ///< any vision row in the call
   int row_begin = 0;
   int row_end = 0;
@@ -74,13 +76,10 @@ struct PrefillAttentionArgs {
   int32_t* blocks = nullptr;
 };
 
-/// Attention of one new row for each of several sequences over its whole cache.
+/// One new row for each of several sequences; host arrays that outlive their use.
 ///
-/// Shapes: q, out [num_seqs, num_q_heads * head_dim] fp32; page_tables, kv_lens [num_seqs]
-struct DecodeAttentionArgs {
-  PagedKv kv;  ///< page_ids unused
-  TensorView q;
-  TensorView out;
+/// Shapes: page_tables, kv_lens [num_seqs]; kv_lens count the new row
+struct DecodeRows {
   const int32_t* const* page_tables = nullptr;
   const int32_t* kv_lens = nullptr;
   int num_seqs = 0;

@@ -2,12 +2,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "runtime/device/device.h"
 #include "runtime/device/tensor_view.h"
 #include "runtime/ops/attention.h"
+#include "runtime/ops/sample_task.h"
 
 /// The operations a model is written over; one implementation per kind of device.
 ///
@@ -65,8 +69,9 @@ struct RopeAngleArgs {
 
 /// Bidirectional attention of the vision tower inside segments of consecutive rows.
 ///
-/// Shapes: qkv [rows, 3 * num_heads * head_dim] fp32 (q, k, v), out [rows, num_heads * head_dim]
-///         of the activation type; segments: first row of each segment and, last, the row count
+/// Shapes: qkv [rows, 3 * num_heads * head_dim] (q, k, v) of the attention type, out
+///         [rows, num_heads * head_dim] of the activation type; segments: first row of each segment
+///         and, last, the row count
 struct VisionAttentionArgs {
   TensorView qkv;
   TensorView out;
@@ -75,6 +80,9 @@ struct VisionAttentionArgs {
   int head_dim = 0;
 };
 
+/// Matrices and KV pages lie on the backend's device; spans, and pointers where it is said, on the
+/// host. A device may run behind its caller: what an operation reads on the host is read before it
+/// returns, what it leaves on the host is valid after EndStep.
 /// Threads: one worker thread calls everything.
 class Backend {
  public:
@@ -82,8 +90,13 @@ class Backend {
   virtual Device& device() = 0;
   /// Type of matrices that enter a linear layer: F32 or BF16.
   virtual DType activation_type() const = 0;
+  /// Type of rows of queries, keys and values and of what attention makes of them.
+  virtual DType attention_type() const = 0;
   /// Type of the K and V pages.
   virtual DType kv_type() const = 0;
+  /// Rows of a linear layer that keep the device busy; wide intermediate matrices have so many.
+  virtual int64_t strip_rows() const = 0;
+  virtual bool Supports(AttentionSemantics semantics) const = 0;
 
   // Load time.
 
@@ -97,6 +110,22 @@ class Backend {
   virtual absl::Status ReserveAttention(const AttentionNeeds& needs) = 0;
   virtual absl::Status ReserveVision(int max_segment_rows, int head_dim) = 0;
 
+  // Steps. What Upload gave and what Sample was lent ends with the step.
+
+  virtual void BeginStep() = 0;
+  /// Waits until everything is done. UNAVAILABLE (DEVICE_LOST): no further call but destructors.
+  virtual absl::Status EndStep() = 0;
+  /// Where operations can read the values until the step ends: the same memory on a CPU, which must
+  /// stay as it is, a copy elsewhere.
+  virtual const int32_t* Upload(absl::Span<const int32_t> values) = 0;
+  virtual const uint8_t* Upload(absl::Span<const uint8_t> values) = 0;
+  /// Notes when everything called so far is done; marks of a step count from 0.
+  virtual void Mark() = 0;
+  /// Requires: the step has ended.
+  virtual absl::Duration Between(int first_mark, int second_mark) const = 0;
+  /// Waits for `x` and copies its rows to the host, one after the other.
+  virtual void Download(const TensorView& x, void* out) = 0;
+
   // Step path: nothing below allocates.
 
   /// Row r of `out` (fp32) becomes row ids[r] of the table.
@@ -105,6 +134,9 @@ class Backend {
   /// Row r of `out` becomes row order[r] of `x` (row r without an order); types are converted.
   virtual void CopyRows(const TensorView& x, absl::Span<const int32_t> order,
                         const TensorView& out) = 0;
+  /// As CopyRows with `x` on the host.
+  virtual void CopyHostRows(const TensorView& x, absl::Span<const int32_t> order,
+                            const TensorView& out) = 0;
   virtual void RmsNorm(const TensorView& x, const VectorWeights& weight, float eps,
                        const TensorView& out) = 0;
   /// out = x w + bias; x of the activation type, out F32 or BF16.
@@ -121,13 +153,25 @@ class Backend {
   /// Rotates the first num_heads heads of every row in place. Row r takes table row order[r], or r.
   virtual void Rotate(const TensorView& x, int num_heads, int head_dim, const RopeTable& table,
                       absl::Span<const int32_t> order) = 0;
-  /// Writes rows k, v [rows, kv_size] fp32 of positions token_begin... into the pages of `kv`.
+  /// Writes rows k, v [rows, kv_size] of positions token_begin... into the pages of `kv`, whose
+  /// page_ids were uploaded.
   virtual void AppendKv(const PagedKv& kv, const TensorView& k, const TensorView& v,
                         int token_begin) = 0;
   virtual void VisionAttention(const VisionAttentionArgs& args) = 0;
   /// Requires: ReserveAttention covered the sequence.
   virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
-  virtual void DecodeAttention(const DecodeAttentionArgs& args) = 0;
+  /// Says which rows the next two calls mean, in all layers.
+  virtual void BeginDecode(const DecodeRows& rows) = 0;
+  /// Writes row r of k, v [num_seqs, kv_size] to position kv_lens[r] - 1 of sequence r.
+  virtual void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) = 0;
+  /// Attention of every row over its sequence's whole cache; q, out [num_seqs, q_size].
+  virtual void DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) = 0;
+  /// Chooses a token from each row of `logits` [tasks, vocab] fp32, which are overwritten; the
+  /// tasks' results are valid after EndStep.
+  virtual void Sample(const TensorView& logits, absl::Span<SampleTask* const> tasks) = 0;
 };
+
+/// Values of a matrix of the device, one row after the other; waits for them.
+std::vector<float> HostFloats(Backend& backend, const TensorView& x);
 
 }  // namespace videonsa

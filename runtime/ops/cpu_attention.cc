@@ -223,15 +223,25 @@ void CpuBackend::ReleasedNsa(const PrefillAttentionArgs& args) {
   }
 }
 
-void CpuBackend::DecodeAttention(const DecodeAttentionArgs& args) {
-  DenseDecode({args.kv,
-               RowsOf(args.q),
-               {args.out.f32(), args.out.row_stride()},
-               args.page_tables,
-               args.kv_lens,
-               args.num_seqs,
-               static_cast<int>(args.q.cols()) / args.kv.head_dim,
-               LogitScale(args.kv.head_dim),
+void CpuBackend::AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) {
+  VNSA_CHECK_EQ(k.rows(), decode_rows_.num_seqs);
+  for (int row = 0; row < decode_rows_.num_seqs; ++row) {
+    PagedKv own = kv;
+    own.page_ids = decode_rows_.page_tables[row];
+    AppendKv(own, k.Rows(row, 1), v.Rows(row, 1), decode_rows_.kv_lens[row] - 1);
+  }
+}
+
+void CpuBackend::DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) {
+  VNSA_CHECK_EQ(q.rows(), decode_rows_.num_seqs);
+  DenseDecode({kv,
+               RowsOf(q),
+               {out.f32(), out.row_stride()},
+               decode_rows_.page_tables,
+               decode_rows_.kv_lens,
+               decode_rows_.num_seqs,
+               static_cast<int>(q.cols()) / kv.head_dim,
+               LogitScale(kv.head_dim),
                math_type()},
               {attention_scratch_.data(), attention_scratch_.bytes()}, pool_);
 }

@@ -7,12 +7,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "kernels/common/bf16.h"
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/rope.h"
 #include "runtime/base/check.h"
+#include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/ops/backends.h"
 #include "runtime/ops/half.h"
+#include "runtime/ops/host_sampling.h"
 
 namespace videonsa {
 namespace {
@@ -70,6 +74,15 @@ CpuBackend::CpuBackend(DType compute_type, int num_threads)
 CpuBackend::~CpuBackend() = default;
 
 DType CpuBackend::AutoComputeType() { return Gemm::MachineHasBf16() ? DType::kBF16 : DType::kF32; }
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(int num_threads,
+                                                          std::optional<DType> compute_type) {
+  const DType automatic = CpuBackend::AutoComputeType();
+  if (compute_type == DType::kBF16 && automatic != DType::kBF16) {
+    return InvalidField("compute_type", "compute_type bf16 needs a CPU with AVX512_BF16");
+  }
+  return std::make_unique<CpuBackend>(compute_type.value_or(automatic), num_threads);
+}
 
 absl::StatusOr<std::unique_ptr<LinearWeights>> CpuBackend::PackLinear(
     absl::Span<const LinearPart> parts) {
@@ -257,6 +270,31 @@ void CpuBackend::Rotate(const TensorView& x, int num_heads, int head_dim, const 
           table.sin.f32() + offset, order.empty() ? nullptr : order.data() + begin, count,
           num_heads, head_dim});
   });
+}
+
+void CpuBackend::Sample(const TensorView& logits, absl::Span<SampleTask* const> tasks) {
+  VNSA_CHECK_EQ(logits.rows(), static_cast<int64_t>(tasks.size()));
+  for (int64_t row = 0; row < logits.rows(); ++row) {
+    SampleOnHost(logits.f32() + row * logits.row_stride(), static_cast<int>(logits.cols()),
+                 *tasks[static_cast<size_t>(row)], sample_scratch_);
+  }
+}
+
+void CpuBackend::Mark() { marks_.push_back(absl::Now()); }
+
+absl::Duration CpuBackend::Between(int first_mark, int second_mark) const {
+  return marks_[static_cast<size_t>(second_mark)] - marks_[static_cast<size_t>(first_mark)];
+}
+
+void CpuBackend::Download(const TensorView& x, void* out) {
+  VNSA_CHECK_EQ(x.rank, 2);
+  const size_t element = SizeOf(x.dtype), row_bytes = static_cast<size_t>(x.cols()) * element;
+  for (int64_t row = 0; row < x.rows(); ++row) {
+    std::memcpy(
+        static_cast<char*>(out) + static_cast<size_t>(row) * row_bytes,
+        static_cast<const char*>(x.data) + static_cast<size_t>(row * x.row_stride()) * element,
+        row_bytes);
+  }
 }
 
 }  // namespace videonsa

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "kernels/attention/attention_params.h"
 #include "kernels/common/thread_pool.h"
@@ -25,7 +26,10 @@ class CpuBackend : public Backend {
   ThreadPool& pool() { return pool_; }
   Device& device() override { return device_; }
   DType activation_type() const override { return compute_type_; }
+  DType attention_type() const override { return DType::kF32; }
   DType kv_type() const override { return compute_type_; }
+  int64_t strip_rows() const override { return 512; }
+  bool Supports(AttentionSemantics) const override { return true; }
 
   absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
       absl::Span<const LinearPart> parts) override;
@@ -33,10 +37,22 @@ class CpuBackend : public Backend {
   absl::Status ReserveAttention(const AttentionNeeds& needs) override;
   absl::Status ReserveVision(int max_segment_rows, int head_dim) override;
 
+  void BeginStep() override { marks_.clear(); }
+  absl::Status EndStep() override { return absl::OkStatus(); }
+  const int32_t* Upload(absl::Span<const int32_t> values) override { return values.data(); }
+  const uint8_t* Upload(absl::Span<const uint8_t> values) override { return values.data(); }
+  void Mark() override;
+  absl::Duration Between(int first_mark, int second_mark) const override;
+  void Download(const TensorView& x, void* out) override;
+
   void Embed(absl::Span<const int32_t> ids, const LinearWeights& table,
              const TensorView& out) override;
   void CopyRows(const TensorView& x, absl::Span<const int32_t> order,
                 const TensorView& out) override;
+  void CopyHostRows(const TensorView& x, absl::Span<const int32_t> order,
+                    const TensorView& out) override {
+    CopyRows(x, order, out);
+  }
   void RmsNorm(const TensorView& x, const VectorWeights& weight, float eps,
                const TensorView& out) override;
   void Linear(const TensorView& x, const LinearWeights& w, const TensorView& out) override;
@@ -51,7 +67,10 @@ class CpuBackend : public Backend {
                 int token_begin) override;
   void VisionAttention(const VisionAttentionArgs& args) override;
   void PrefillAttention(const PrefillAttentionArgs& args) override;
-  void DecodeAttention(const DecodeAttentionArgs& args) override;
+  void BeginDecode(const DecodeRows& rows) override { decode_rows_ = rows; }
+  void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) override;
+  void DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) override;
+  void Sample(const TensorView& logits, absl::Span<SampleTask* const> tasks) override;
 
  private:
   void Multiply(const TensorView& x, const LinearWeights& w, GemmEpilogue epilogue,
@@ -70,6 +89,9 @@ class CpuBackend : public Backend {
   Gemm gemm_;
   DeviceBuffer attention_scratch_;
   DeviceBuffer vision_scratch_;
+  std::vector<absl::Time> marks_;
+  DecodeRows decode_rows_;
+  std::vector<int32_t> sample_scratch_;
 };
 
 }  // namespace videonsa

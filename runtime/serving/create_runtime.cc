@@ -66,7 +66,7 @@ absl::Status CheckOptions(const RuntimeOptions& options) {
 
 absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(const RuntimeOptions& options,
                                                        ModelDescription& description) {
-  CpuExecutorOptions executor;
+  ExecutorOptions executor;
   executor.model_dir = options.model_dir;
   executor.dummy_weights = options.dummy_weights;
   VNSA_ASSIGN_OR_RETURN(executor.attention, ParseAttentionName(options.attention));
@@ -75,7 +75,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(const RuntimeOptions& opt
   executor.kv_bytes = options.kv_bytes > 0 ? options.kv_bytes : DefaultKvBytes();
   executor.max_context_tokens = options.max_context_tokens;
   executor.max_rows = options.prefill_chunk_tokens;
-  return CreateCpuExecutor(executor, &description);
+  return CreateExecutor(executor, &description);
 }
 
 GenerationDefaults DefaultsOf(const RuntimeOptions& options, const ModelDescription& model) {

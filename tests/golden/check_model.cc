@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/executor/cpu_executor.h"
+#include "runtime/executor/model_executor.h"
 #include "tests/golden/checks.h"
 #include "tests/golden/model_case.h"
 
@@ -85,7 +85,7 @@ std::vector<float> PickRows(const std::vector<float>& values, int64_t columns,
 // Checks one case on one model folder.
 class CaseRun {
  public:
-  CaseRun(const GoldenCase& golden, const std::string& label, CpuExecutor& executor,
+  CaseRun(const GoldenCase& golden, const std::string& label, ModelExecutor& executor,
           Reporter& reporter)
       : golden_(golden), label_(label), executor_(executor), reporter_(reporter) {}
 
@@ -276,7 +276,7 @@ class CaseRun {
 
   const GoldenCase& golden_;
   const std::string label_;
-  CpuExecutor& executor_;
+  ModelExecutor& executor_;
   Reporter& reporter_;
   bool checked_ = false;
 };
@@ -300,19 +300,19 @@ void CheckModel(const GoldenOptions& options, Reporter& reporter) {
     if (!golden.ok() || golden->Find("logits_last") == nullptr) continue;  // another kind
     cases.push_back(*std::move(golden));
   }
-  std::map<std::string, std::unique_ptr<CpuExecutor>> executors;
+  std::map<std::string, std::unique_ptr<ModelExecutor>> executors;
   for (const GoldenCase& golden : cases) {
     for (const std::string& folder : ModelsOf(golden)) {
       const size_t slash = folder.rfind('/');
       const std::string label = absl::StrCat(golden.name, "@", folder.substr(slash + 1));
-      std::unique_ptr<CpuExecutor>& executor = executors[folder];
+      std::unique_ptr<ModelExecutor>& executor = executors[folder];
       if (executor == nullptr) {
-        CpuExecutorOptions executor_options;
+        ExecutorOptions executor_options;
         executor_options.model_dir = JoinPath(options.models, folder);
         executor_options.compute_type = ComputeType::kF32;
         executor_options.num_pages = 256;
-        absl::StatusOr<std::unique_ptr<CpuExecutor>> created =
-            CpuExecutor::Create(executor_options);
+        absl::StatusOr<std::unique_ptr<ModelExecutor>> created =
+            ModelExecutor::Create(executor_options);
         if (!reporter.ExpectOk(label, "model", created.status())) continue;
         executor = *std::move(created);
       }

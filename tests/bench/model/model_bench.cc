@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "kernels/cpu/gemm.h"
-#include "runtime/executor/cpu_executor.h"
+#include "runtime/executor/model_executor.h"
 #include "tests/bench/model/gemm_peer.h"
 
 namespace videonsa::bench {
@@ -34,7 +34,7 @@ struct Times {
 
 double Seconds(absl::Duration duration) { return absl::ToDoubleSeconds(duration); }
 
-absl::StatusOr<Times> OurTimes(CpuExecutor& executor, const Options& options) {
+absl::StatusOr<Times> OurTimes(ModelExecutor& executor, const Options& options) {
   Times best{1e9, 1e9};
   for (uint64_t run = 1; run <= 3; ++run) {
     SequenceSpec spec;
@@ -92,7 +92,7 @@ double OurGemmSeconds(Gemm& gemm, int64_t m, int64_t n, int64_t k, bool bf16, in
   return best;
 }
 
-void CompareGemms(CpuExecutor& executor, const Options& options) {
+void CompareGemms(ModelExecutor& executor, const Options& options) {
   struct Product {
     const char* name;
     int64_t n, k;
@@ -107,7 +107,8 @@ void CompareGemms(CpuExecutor& executor, const Options& options) {
                               {"gate", inner, hidden},
                               {"up", inner, hidden},
                               {"down", hidden, inner}};
-  Gemm gemm(executor.backend().pool());
+  ThreadPool pool(options.threads);
+  Gemm gemm(pool);
   double ours = 0, theirs = 0, flop = 0;
   for (const Product& p : products) {
     const double one_dnn = OneDnnSeconds(512, p.n, p.k, options.bf16, options.threads, 12);
@@ -123,13 +124,13 @@ void CompareGemms(CpuExecutor& executor, const Options& options) {
 }
 
 int Main(const Options& options) {
-  CpuExecutorOptions executor_options;
+  ExecutorOptions executor_options;
   executor_options.dummy_weights = true;
   executor_options.dummy_config_path = options.config;
   executor_options.threads = options.threads;
   executor_options.compute_type = options.bf16 ? ComputeType::kBF16 : ComputeType::kF32;
   executor_options.num_pages = (options.tokens + options.decoded) / kPageTokens + 1;
-  auto executor = CpuExecutor::Create(executor_options);
+  auto executor = ModelExecutor::Create(executor_options);
   if (!executor.ok()) {
     std::fprintf(stderr, "model_bench: %s\n", std::string(executor.status().message()).c_str());
     return 1;

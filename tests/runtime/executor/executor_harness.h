@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "runtime/executor/cpu_executor.h"
+#include "runtime/executor/model_executor.h"
+#include "runtime/ops/cpu_backend.h"
 #include "tests/support/model/model_folder.h"
 
 namespace videonsa::test {
@@ -16,17 +17,17 @@ namespace videonsa::test {
 /// A tiny model in a temporary folder and prompts for it.
 class ExecutorHarness {
  public:
-  explicit ExecutorHarness(TinyModel model = {}, CpuExecutorOptions options = {}) {
+  explicit ExecutorHarness(TinyModel model = {}, ExecutorOptions options = {}) {
     WriteModelFolder(model, folder_);
     options.model_dir = folder_.path();
     if (options.threads == 0) options.threads = 2;
     if (options.num_pages == 0) options.num_pages = 256;
-    auto created = CpuExecutor::Create(options);
+    auto created = ModelExecutor::Create(options);
     EXPECT_TRUE(created.ok()) << created.status();
     executor_ = *std::move(created);
   }
 
-  CpuExecutor& executor() { return *executor_; }
+  ModelExecutor& executor() { return *executor_; }
 
   /// Text, a clip of `grid`, text; deterministic in `seed`. Pages are taken one after the other.
   SequenceSpec Prompt(uint64_t id, int text, PatchGrid grid, int max_tokens = 8) {
@@ -117,7 +118,7 @@ class ExecutorHarness {
 
  private:
   TemporaryFolder folder_;
-  std::unique_ptr<CpuExecutor> executor_;
+  std::unique_ptr<ModelExecutor> executor_;
   int32_t next_page_ = 0;
   std::vector<int32_t> t_, h_, w_;
 };
@@ -149,8 +150,8 @@ inline std::vector<ComputeType> Types() {
   return types;
 }
 
-inline CpuExecutorOptions WithType(ComputeType type, int max_rows = 512) {
-  CpuExecutorOptions options;
+inline ExecutorOptions WithType(ComputeType type, int max_rows = 512) {
+  ExecutorOptions options;
   options.compute_type = type;
   options.max_rows = max_rows;
   return options;
@@ -166,7 +167,7 @@ struct Shown {
 /// Prefills in pieces that end at `borders`, then decodes.
 inline Shown RunInPieces(ExecutorHarness& harness, const SequenceSpec& spec,
                          const std::vector<int>& borders) {
-  CpuExecutor& executor = harness.executor();
+  ModelExecutor& executor = harness.executor();
   LogitKeeper keeper(executor.info().num_layers - 1);
   EXPECT_TRUE(executor.AddSequence(spec).ok());
   executor.Observe(spec.id, &keeper);

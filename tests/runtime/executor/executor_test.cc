@@ -18,7 +18,7 @@ using test::TinyModel;
 using test::Types;
 using test::WithType;
 
-TEST(CpuExecutor, ChunkedPrefillEqualsOnePiece) {
+TEST(ModelExecutor, ChunkedPrefillEqualsOnePiece) {
   for (ComputeType type : Types()) {
     ExecutorHarness harness({}, WithType(type, 100));
     const SequenceSpec spec = harness.Prompt(1, 40, {3, 12, 16});
@@ -35,7 +35,7 @@ TEST(CpuExecutor, ChunkedPrefillEqualsOnePiece) {
   }
 }
 
-TEST(CpuExecutor, BatchedDecodeEqualsAlone) {
+TEST(ModelExecutor, BatchedDecodeEqualsAlone) {
   for (ComputeType type : Types()) {
     ExecutorHarness harness({}, WithType(type, 7));  // 9 sequences make two batches
     std::vector<SequenceSpec> specs;
@@ -66,7 +66,7 @@ TEST(CpuExecutor, BatchedDecodeEqualsAlone) {
   }
 }
 
-TEST(CpuExecutor, VisionInPiecesEqualsOnePiece) {
+TEST(ModelExecutor, VisionInPiecesEqualsOnePiece) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   const SequenceSpec spec = harness.Prompt(1, 6, {5, 6, 10});
   ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
@@ -85,7 +85,7 @@ TEST(CpuExecutor, VisionInPiecesEqualsOnePiece) {
                                       features->rows.f32() + features->rows.num_elements()));
 }
 
-TEST(CpuExecutor, EqualKeysReuseFeatures) {
+TEST(ModelExecutor, EqualKeysReuseFeatures) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   SequenceSpec first = harness.Prompt(1, 6, {2, 6, 10});
   SequenceSpec second = first;
@@ -105,7 +105,7 @@ TEST(CpuExecutor, EqualKeysReuseFeatures) {
   EXPECT_TRUE(harness.MustRun({0, ExecutorHarness::VisionOf(third), {}, {}}).reused_vision.empty());
 }
 
-TEST(CpuExecutor, CachedTokensContinueExactly) {
+TEST(ModelExecutor, CachedTokensContinueExactly) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   const SequenceSpec spec = harness.Prompt(1, 200, {});
   const std::vector<int32_t> expected = harness.Answer(spec);
@@ -122,7 +122,7 @@ TEST(CpuExecutor, CachedTokensContinueExactly) {
   EXPECT_EQ(account.dense_pairs, 2 * pairs);
 }
 
-TEST(CpuExecutor, DenseAccountCountsPrefillAndDecode) {
+TEST(ModelExecutor, DenseAccountCountsPrefillAndDecode) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   const SequenceSpec spec = harness.Prompt(1, 70, {});
   ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
@@ -136,7 +136,7 @@ TEST(CpuExecutor, DenseAccountCountsPrefillAndDecode) {
   EXPECT_EQ(account.dense_pairs, 2 * pairs);
 }
 
-TEST(CpuExecutor, CancelledSequencesAreSkipped) {
+TEST(ModelExecutor, CancelledSequencesAreSkipped) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   SequenceSpec spec = harness.Prompt(1, 70, {1, 4, 4});
   auto cancelled = std::make_shared<std::atomic<bool>>(true);
@@ -155,7 +155,7 @@ TEST(CpuExecutor, CancelledSequencesAreSkipped) {
   harness.executor().ReleaseSequence(spec.id);
 }
 
-TEST(CpuExecutor, LogprobsAreThoseOfTheModel) {
+TEST(ModelExecutor, LogprobsAreThoseOfTheModel) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   SequenceSpec spec = harness.Prompt(1, 30, {});
   spec.sampling.num_logprobs = 5;
@@ -179,7 +179,7 @@ TEST(CpuExecutor, LogprobsAreThoseOfTheModel) {
             std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
-TEST(CpuExecutor, SuppressedStopTokensNeverCome) {
+TEST(ModelExecutor, SuppressedStopTokensNeverCome) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   SequenceSpec spec = harness.Prompt(1, 30, {}, 40);
   spec.sampling.temperature = 50;  // nearly uniform over 160 ids
@@ -198,7 +198,7 @@ struct BadSpec {
   const char* reason;
 };
 
-TEST(CpuExecutor, RefusesWhatItCannotRun) {
+TEST(ModelExecutor, RefusesWhatItCannotRun) {
   ExecutorHarness harness({}, WithType(ComputeType::kF32));
   const BadSpec cases[] = {
       {"empty", [](SequenceSpec& s) { s.token_ids.clear(); }, "SEQUENCE_INVALID"},
@@ -245,38 +245,38 @@ TEST(CpuExecutor, RefusesWhatItCannotRun) {
   }
 }
 
-TEST(CpuExecutor, RefusesOptionsOutOfRange) {
-  const std::function<void(CpuExecutorOptions&)> changes[] = {
-      [](CpuExecutorOptions& o) { o.threads = -1; },
-      [](CpuExecutorOptions& o) { o.max_rows = 0; },
-      [](CpuExecutorOptions& o) { o.num_pages = -1; },
-      [](CpuExecutorOptions& o) { o.kv_bytes = 0; },
-      [](CpuExecutorOptions& o) { o.kv_bytes = 100; },
-      [](CpuExecutorOptions& o) { o.max_context_tokens = -5; },
-      [](CpuExecutorOptions& o) { o.attention = AttentionSemantics::kReleasedNsa; },
+TEST(ModelExecutor, RefusesOptionsOutOfRange) {
+  const std::function<void(ExecutorOptions&)> changes[] = {
+      [](ExecutorOptions& o) { o.threads = -1; },
+      [](ExecutorOptions& o) { o.max_rows = 0; },
+      [](ExecutorOptions& o) { o.num_pages = -1; },
+      [](ExecutorOptions& o) { o.kv_bytes = 0; },
+      [](ExecutorOptions& o) { o.kv_bytes = 100; },
+      [](ExecutorOptions& o) { o.max_context_tokens = -5; },
+      [](ExecutorOptions& o) { o.attention = AttentionSemantics::kReleasedNsa; },
   };
   const test::TemporaryFolder folder;
   WriteModelFolder(TinyModel{}, folder);
   for (const auto& change : changes) {
-    CpuExecutorOptions options;
+    ExecutorOptions options;
     options.model_dir = folder.path();
     options.threads = 1;
     change(options);
-    const auto executor = CreateCpuExecutor(options);
+    const auto executor = CreateExecutor(options);
     EXPECT_EQ(executor.status().code(), absl::StatusCode::kInvalidArgument) << executor.status();
   }
 }
 
-TEST(CpuExecutor, FactoryDescribesTheModel) {
+TEST(ModelExecutor, FactoryDescribesTheModel) {
   const test::TemporaryFolder folder;
   WriteModelFolder(TinyModel{}, folder);
-  CpuExecutorOptions options;
+  ExecutorOptions options;
   options.model_dir = folder.path() + "/";
   options.threads = 1;
   options.compute_type = ComputeType::kF32;
   options.max_context_tokens = 777;
   ModelDescription description;
-  const auto executor = CreateCpuExecutor(options, &description);
+  const auto executor = CreateExecutor(options, &description);
   ASSERT_TRUE(executor.ok()) << executor.status();
   EXPECT_EQ(folder.path().substr(folder.path().rfind('/') + 1), description.name);
   EXPECT_EQ(description.stop_token_ids, (std::vector<int32_t>{test::kStop}));
@@ -288,19 +288,19 @@ TEST(CpuExecutor, FactoryDescribesTheModel) {
   EXPECT_EQ((*executor)->info().vocab_size, 160);
 }
 
-TEST(CpuExecutor, LoadsTheBundledModel) {
-  CpuExecutorOptions options;
+TEST(ModelExecutor, LoadsTheBundledModel) {
+  ExecutorOptions options;
   options.model_dir = VIDEONSA_SOURCE_DIR "/deploy/demo_model/weights";
   options.threads = 1;
   ModelDescription description;
-  const auto executor = CreateCpuExecutor(options, &description);
+  const auto executor = CreateExecutor(options, &description);
   ASSERT_TRUE(executor.ok()) << executor.status();
   EXPECT_EQ((*executor)->info().semantics, AttentionSemantics::kCausalNsa);
   EXPECT_TRUE((*executor)->info().has_gates);
   EXPECT_FALSE(description.random_weights);
 }
 
-TEST(CpuExecutor, HeadSizesOfEveryModelRun) {
+TEST(ModelExecutor, HeadSizesOfEveryModelRun) {
   for (int head_dim : {16, 64, 80, 128}) {
     for (ComputeType type : Types()) {
       TinyModel model;

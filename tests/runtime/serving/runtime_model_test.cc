@@ -80,13 +80,13 @@ constexpr AttentionSemantics kPatterns[] = {
 // The real executor with visuals from the fake loader.
 std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folder, int plan_depth) {
   RuntimeParts parts;
-  CpuExecutorOptions executor;
+  ExecutorOptions executor;
   executor.model_dir = folder.path();
   executor.compute_type = ComputeType::kF32;
   executor.threads = 2;
   executor.kv_bytes = 16 << 20;
   executor.max_rows = 128;
-  auto created = CreateCpuExecutor(executor);
+  auto created = CreateExecutor(executor);
   VNSA_CHECK(created.ok()) << created.status();
   parts.executor = *std::move(created);
   parts.tokenizer = *Tokenizer::Load(folder.path());

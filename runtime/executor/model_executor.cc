@@ -1,32 +1,29 @@
-#include "runtime/executor/cpu_executor.h"
+#include "runtime/executor/model_executor.h"
 
 #include <algorithm>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "runtime/base/check.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/ops/backends.h"
 
 namespace videonsa {
 namespace {
 
 // Rows whose logits exist at once.
 constexpr int64_t kLogitRows = 16;
-
-DType Resolve(ComputeType type) {
-  if (type == ComputeType::kF32) return DType::kF32;
-  if (type == ComputeType::kBF16) return DType::kBF16;
-  return CpuBackend::AutoComputeType();
-}
+// Left free beside KV pages that take what is there: workspaces of vision, features of visuals.
+constexpr int64_t kSpareDeviceBytes = int64_t{3} << 30;
 
 absl::Status OutOfRange(const char* option, int64_t value, int64_t min, int64_t max) {
   return InvalidField(option, absl::StrCat(option, " ", value, " outside [", min, ", ", max, "]"));
 }
 
-absl::Status CheckOptions(const CpuExecutorOptions& options) {
+absl::Status CheckOptions(const ExecutorOptions& options) {
   constexpr int64_t kMaxBytes = int64_t{1} << 46;
   if (options.threads < 0 || options.threads > 1024) {
     return OutOfRange("threads", options.threads, 0, 1024);
@@ -35,49 +32,65 @@ absl::Status CheckOptions(const CpuExecutorOptions& options) {
     return OutOfRange("max_rows", options.max_rows, 1, 1 << 16);
   }
   if (options.num_pages < 0) return OutOfRange("num_pages", options.num_pages, 0, INT32_MAX);
-  if (options.kv_bytes < 1 || options.kv_bytes > kMaxBytes) {
-    return OutOfRange("kv_bytes", options.kv_bytes, 1, kMaxBytes);
+  if (options.kv_bytes < (options.device == DeviceKind::kCpu ? 1 : 0) ||
+      options.kv_bytes > kMaxBytes) {
+    return OutOfRange("kv_bytes", options.kv_bytes, 0, kMaxBytes);
   }
   if (options.max_context_tokens < 0) {
     return OutOfRange("max_context_tokens", options.max_context_tokens, 0, INT32_MAX);
   }
-  if (options.compute_type == ComputeType::kBF16 && CpuBackend::AutoComputeType() != DType::kBF16) {
-    return InvalidField("compute_type", "compute_type bf16 needs a CPU with AVX512_BF16");
-  }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const ExecutorOptions& options) {
+  std::optional<DType> type;
+  if (options.compute_type == ComputeType::kF32) type = DType::kF32;
+  if (options.compute_type == ComputeType::kBF16) type = DType::kBF16;
+  if (options.device == DeviceKind::kCuda) return CreateCudaBackend(options.device_ordinal, type);
+  if (options.device == DeviceKind::kAuto) {
+    auto cuda = CreateCudaBackend(options.device_ordinal, type);
+    if (cuda.ok()) return cuda;
+  }
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return CreateCpuBackend(options.threads == 0 ? cores : options.threads, type);
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CpuExecutor>> CpuExecutor::Create(
-    const CpuExecutorOptions& options) {
+absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(
+    const ExecutorOptions& options) {
   VNSA_RETURN_IF_ERROR(CheckOptions(options));
-  std::unique_ptr<CpuExecutor> executor(new CpuExecutor());
+  std::unique_ptr<ModelExecutor> executor(new ModelExecutor());
   VNSA_RETURN_IF_ERROR(executor->Setup(options));
   return executor;
 }
 
-absl::Status CpuExecutor::Setup(const CpuExecutorOptions& options) {
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  backend_ = std::make_unique<CpuBackend>(Resolve(options.compute_type),
-                                          options.threads == 0 ? cores : options.threads);
+absl::Status ModelExecutor::Setup(const ExecutorOptions& options) {
+  VNSA_ASSIGN_OR_RETURN(backend_, MakeBackend(options));
   VNSA_ASSIGN_OR_RETURN(
       model_, Model::Load({options.model_dir, options.dummy_weights, options.dummy_config_path},
                           *backend_));
   const ModelConfig& config = model_->config();
   if (options.attention) VNSA_RETURN_IF_ERROR(CheckSemantics(*options.attention, config));
   VNSA_RETURN_IF_ERROR(FillInfo(options));
-  const TextConfig& text = config.text;
-  const AttentionShape& shape = model_->language().shape();
+  // Pages that take what is free come after everything else.
+  const bool take_free = options.num_pages == 0 && options.kv_bytes == 0;
+  if (!take_free) VNSA_RETURN_IF_ERROR(SizePages(options));
+  VNSA_RETURN_IF_ERROR(ReserveWorkspaces(options));
+  if (take_free) VNSA_RETURN_IF_ERROR(SizePages(options));
   VNSA_ASSIGN_OR_RETURN(KvStorage kv,
-                        KvStorage::Create(backend_->device(), shape, backend_->kv_type(),
-                                          text.num_layers, info_.num_pages));
+                        KvStorage::Create(backend_->device(), model_->language().shape(),
+                                          backend_->kv_type(), info_.num_layers, info_.num_pages));
   kv_ = std::make_unique<KvStorage>(std::move(kv));
+  feature_cache_ = std::make_unique<FeatureCache>(options.feature_cache_bytes);
+  sampler_ = std::make_unique<Sampler>(config.text.vocab_size, config.tokens.stop);
+  return absl::OkStatus();
+}
+
+absl::Status ModelExecutor::ReserveWorkspaces(const ExecutorOptions& options) {
+  const TextConfig& text = model_->config().text;
   max_rows_ = options.max_rows;
   VNSA_RETURN_IF_ERROR(model_->language().Reserve(max_rows_));
-  VNSA_RETURN_IF_ERROR(
-      backend_->ReserveAttention({shape, AttentionSemantics::kDense, 0,
-                                  static_cast<int>(info_.max_context_tokens), max_rows_}));
   const int half = text.head_dim / 2;
   VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer,
                         backend_->device().Allocate(
@@ -90,27 +103,43 @@ absl::Status CpuExecutor::Setup(const CpuExecutorOptions& options) {
   angles_.cos = workspace_.Matrix(DType::kF32, max_rows_, half);
   angles_.sin = workspace_.Matrix(DType::kF32, max_rows_, half);
   logits_ = workspace_.Matrix(DType::kF32, kLogitRows, text.vocab_size);
-  feature_cache_ = std::make_unique<FeatureCache>(options.feature_cache_bytes);
-  sampler_ = std::make_unique<Sampler>(text.vocab_size, config.tokens.stop);
-  return absl::OkStatus();
+  return backend_->ReserveAttention({model_->language().shape(), AttentionSemantics::kDense, 0,
+                                     static_cast<int>(info_.max_context_tokens), max_rows_});
 }
 
-absl::Status CpuExecutor::FillInfo(const CpuExecutorOptions& options) {
-  const ModelConfig& config = model_->config();
-  const TextConfig& text = config.text;
-  const AttentionShape& shape = model_->language().shape();
-
-  info_.page_bytes = KvStorage::PageBytes(shape, backend_->kv_type(), text.num_layers);
+// Pages as asked for, or what is free beside the hidden states of two whole prompts.
+absl::Status ModelExecutor::SizePages(const ExecutorOptions& options) {
+  info_.page_bytes = KvStorage::PageBytes(model_->language().shape(), backend_->kv_type(),
+                                          model_->config().text.num_layers);
+  int64_t bytes = options.kv_bytes;
+  if (bytes == 0) {
+    const int prompts = NeedsWholePrompt(info_.semantics) ? 2 : 0;
+    bytes = backend_->device().FreeBytes() - kSpareDeviceBytes - options.feature_cache_bytes -
+            prompts * info_.max_context_tokens * info_.hidden_row_bytes;
+  }
   info_.num_pages = options.num_pages > 0
                         ? options.num_pages
-                        : static_cast<int>(std::min<int64_t>(options.kv_bytes / info_.page_bytes,
-                                                             INT32_MAX / kPageTokens));
+                        : static_cast<int>(std::clamp<int64_t>(bytes / info_.page_bytes, 0,
+                                                               INT32_MAX / kPageTokens));
+  if (info_.num_pages < 1 && options.kv_bytes == 0) {
+    return MakeError(absl::StatusCode::kResourceExhausted, "OUT_OF_MEMORY",
+                     absl::StrCat("no memory for KV pages: ", backend_->device().FreeBytes(),
+                                  " bytes free beside weights and workspaces"));
+  }
   if (info_.num_pages < 1) {
     return InvalidField("kv_bytes", absl::StrCat("kv_bytes ", options.kv_bytes,
                                                  " below one page of ", info_.page_bytes));
   }
   info_.max_context_tokens =
-      std::min<int64_t>(text.max_positions, int64_t{info_.num_pages} * kPageTokens);
+      std::min(info_.max_context_tokens, int64_t{info_.num_pages} * kPageTokens);
+  return absl::OkStatus();
+}
+
+absl::Status ModelExecutor::FillInfo(const ExecutorOptions& options) {
+  const ModelConfig& config = model_->config();
+  const TextConfig& text = config.text;
+  const AttentionShape& shape = model_->language().shape();
+  info_.max_context_tokens = text.max_positions;
   if (options.max_context_tokens > 0) {
     info_.max_context_tokens = std::min(info_.max_context_tokens, options.max_context_tokens);
   }
@@ -128,19 +157,25 @@ absl::Status CpuExecutor::FillInfo(const CpuExecutorOptions& options) {
   info_.can_split_vision = true;
   info_.hidden_row_bytes =
       static_cast<int64_t>(sizeof(float)) *
-      (text.hidden_size + 2 * shape.q_size() + 3 * text.num_q_heads + text.head_dim);
+          (text.hidden_size + 3 * text.num_q_heads + text.head_dim) +
+      static_cast<int64_t>(SizeOf(backend_->attention_type())) * 2 * shape.q_size();
   return absl::OkStatus();
 }
 
-SequenceState& CpuExecutor::Find(SequenceId id) {
+SequenceState& ModelExecutor::Find(SequenceId id) {
   const auto found = sequences_.find(id);
   VNSA_CHECK(found != sequences_.end()) << "unknown sequence";
   return *found->second;
 }
 
-absl::Status CpuExecutor::AddSequence(SequenceSpec spec) {
+absl::Status ModelExecutor::AddSequence(SequenceSpec spec) {
   VNSA_CHECK(sequences_.count(spec.id) == 0) << "sequence added twice";
   VNSA_RETURN_IF_ERROR(CheckSequence(spec, model_->config(), info_));
+  if (!backend_->Supports(spec.attention.semantics)) {
+    return MakeError(absl::StatusCode::kInvalidArgument, "ATTENTION_UNSUPPORTED",
+                     absl::StrCat("attention ", SemanticsName(spec.attention.semantics),
+                                  ": this worker's device does not have it"));
+  }
   std::unique_ptr<SequenceState> state = MakeSequenceState(std::move(spec), model_->config());
   VNSA_RETURN_IF_ERROR(ReserveSequence(*state));
   const SequenceId id = state->spec.id;
@@ -148,7 +183,7 @@ absl::Status CpuExecutor::AddSequence(SequenceSpec spec) {
   return absl::OkStatus();
 }
 
-absl::Status CpuExecutor::ReserveSequence(SequenceState& state) {
+absl::Status ModelExecutor::ReserveSequence(SequenceState& state) {
   const TextConfig& text = model_->config().text;
   for (size_t i = 0; i < state.features.size(); ++i) {
     const PatchGrid& grid = state.spec.visuals[i]->grid;
@@ -179,8 +214,11 @@ absl::Status CpuExecutor::ReserveSequence(SequenceState& state) {
   const int64_t rows = state.prompt_length();
   const int64_t widths[] = {text.hidden_size,     shape.q_size(),    shape.q_size(),
                             3 * text.num_q_heads, text.head_dim / 2, text.head_dim / 2};
+  const DType attention_type = backend_->attention_type();
+  const DType types[] = {DType::kF32, attention_type, attention_type,
+                         DType::kF32, DType::kF32,    DType::kF32};
   int64_t bytes = 0;
-  for (int64_t width : widths) bytes += Workspace::MatrixBytes(DType::kF32, rows, width);
+  for (size_t i = 0; i < 6; ++i) bytes += Workspace::MatrixBytes(types[i], rows, widths[i]);
   state.whole = std::make_unique<WholePromptState>();
   VNSA_ASSIGN_OR_RETURN(state.whole->buffer,
                         backend_->device().Allocate(bytes, "hidden states of a prompt"));
@@ -189,46 +227,51 @@ absl::Status CpuExecutor::ReserveSequence(SequenceState& state) {
   TensorView* const targets[] = {&views.hidden, &views.q,         &views.attended,
                                  &views.gates,  &views.table.cos, &views.table.sin};
   for (size_t i = 0; i < 6; ++i) {
-    *targets[i] = MatrixView(at, DType::kF32, rows, widths[i]);
-    at += Workspace::MatrixBytes(DType::kF32, rows, widths[i]);
+    *targets[i] = MatrixView(at, types[i], rows, widths[i]);
+    at += Workspace::MatrixBytes(types[i], rows, widths[i]);
   }
   return absl::OkStatus();
 }
 
-void CpuExecutor::ReleaseSequence(SequenceId sequence) { sequences_.erase(sequence); }
+void ModelExecutor::ReleaseSequence(SequenceId sequence) { sequences_.erase(sequence); }
 
-AttentionAccount CpuExecutor::Account(SequenceId sequence) const {
+AttentionAccount ModelExecutor::Account(SequenceId sequence) const {
   const auto found = sequences_.find(sequence);
   VNSA_CHECK(found != sequences_.end()) << "unknown sequence";
   return AccountOf(*found->second, info_.num_q_heads);
 }
 
-void CpuExecutor::Observe(SequenceId sequence, ForwardObserver* observer) {
+void ModelExecutor::Observe(SequenceId sequence, ForwardObserver* observer) {
   Find(sequence).context.observer = observer;
 }
 
-const VisualFeatures* CpuExecutor::Features(SequenceId sequence, int visual_idx) const {
+const VisualFeatures* ModelExecutor::Features(SequenceId sequence, int visual_idx) const {
   const auto found = sequences_.find(sequence);
   VNSA_CHECK(found != sequences_.end()) << "unknown sequence";
   return found->second->features[static_cast<size_t>(visual_idx)].get();
 }
 
-absl::StatusOr<StepResult> CpuExecutor::Run(const StepPlan& plan) {
+absl::StatusOr<StepResult> ModelExecutor::Run(const StepPlan& plan) {
   StepResult result;
   result.step = plan.step;
-  const absl::Time begin = absl::Now();
+  pending_.clear();
+  backend_->BeginStep();
+  backend_->Mark();
   for (const VisionSlice& slice : plan.vision) {
     if (!RunVision(slice, result)) result.skipped.push_back(slice.sequence);
   }
-  const absl::Time vision_end = absl::Now();
+  backend_->Mark();
   for (const PrefillSlice& slice : plan.prefill) {
-    if (!RunPrefill(slice, result)) result.skipped.push_back(slice.sequence);
+    if (!RunPrefill(slice)) result.skipped.push_back(slice.sequence);
   }
-  const absl::Time prefill_end = absl::Now();
+  backend_->Mark();
   RunDecode(plan.decode, result);
-  result.vision_time = vision_end - begin;
-  result.prefill_time = prefill_end - vision_end;
-  result.decode_time = absl::Now() - prefill_end;
+  backend_->Mark();
+  VNSA_RETURN_IF_ERROR(backend_->EndStep());
+  TakeTokens(result);
+  result.vision_time = backend_->Between(0, 1);
+  result.prefill_time = backend_->Between(1, 2);
+  result.decode_time = backend_->Between(2, 3);
   return result;
 }
 

@@ -2,11 +2,11 @@
 #include <algorithm>
 
 #include "runtime/base/check.h"
-#include "runtime/executor/cpu_executor.h"
+#include "runtime/executor/model_executor.h"
 
 namespace videonsa {
 
-bool CpuExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
+bool ModelExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
   SequenceState& state = Find(slice.sequence);
   if (state.cancelled()) return false;
   const size_t index = static_cast<size_t>(slice.visual_idx);
@@ -42,7 +42,8 @@ bool CpuExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
   return true;
 }
 
-void CpuExecutor::EmbedPrompt(SequenceState& state, int begin, int end, const TensorView& hidden) {
+void ModelExecutor::EmbedPrompt(SequenceState& state, int begin, int end,
+                                const TensorView& hidden) {
   model_->language().Embed(
       absl::MakeConstSpan(state.spec.token_ids)
           .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
@@ -59,14 +60,14 @@ void CpuExecutor::EmbedPrompt(SequenceState& state, int begin, int end, const Te
   if (state.context.observer != nullptr) state.context.observer->OnEmbeddings(begin, hidden);
 }
 
-void CpuExecutor::PromptAngles(SequenceState& state, int begin, const RopeTable& table) {
+void ModelExecutor::PromptAngles(SequenceState& state, int begin, const RopeTable& table) {
   const int32_t* base = state.spec.positions.data();
   const int64_t length = state.prompt_length();
   const int32_t* const axes[3] = {base + begin, base + length + begin, base + 2 * length + begin};
   model_->language().RopeAngles(axes, table);
 }
 
-void CpuExecutor::DropUsedFeatures(SequenceState& state, int end) {
+void ModelExecutor::DropUsedFeatures(SequenceState& state, int end) {
   for (const VisionSpan& span : state.spec.vision_spans) {
     if (span.token_begin + span.num_tokens <= end && state.context.observer == nullptr) {
       state.features[static_cast<size_t>(span.visual_idx)] = nullptr;
@@ -74,7 +75,7 @@ void CpuExecutor::DropUsedFeatures(SequenceState& state, int end) {
   }
 }
 
-bool CpuExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
+bool ModelExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
   const int rows = end - begin;
   const TensorView hidden = hidden_.Rows(0, rows);
   const RopeTable table = {angles_.cos.Rows(0, rows), angles_.sin.Rows(0, rows)};
@@ -82,8 +83,7 @@ bool CpuExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
   PromptAngles(state, begin, table);
   for (int layer = 0; layer < info_.num_layers; ++layer) {
     if (state.cancelled()) return false;
-    model_->language().PrefillLayer(layer, begin, hidden, table,
-                                    kv_->Layer(layer, state.spec.page_ids.data()), state.context);
+    model_->language().PrefillLayer(layer, begin, hidden, table, LayerPages(layer), state.context);
   }
   for (int64_t row = begin; row < end; ++row) state.dense_pairs += (row + 1) * info_.num_layers;
   state.prefilled = end;
@@ -91,7 +91,7 @@ bool CpuExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
   return true;
 }
 
-bool CpuExecutor::PrefillWhole(SequenceState& state, int layer_begin, int layer_end) {
+bool ModelExecutor::PrefillWhole(SequenceState& state, int layer_begin, int layer_end) {
   LanguageModel::WholePrompt& views = state.whole->views;
   const int64_t rows = state.prompt_length();
   VNSA_CHECK_EQ(layer_begin, state.whole->next_layer) << "layer slices out of order";
@@ -102,17 +102,22 @@ bool CpuExecutor::PrefillWhole(SequenceState& state, int layer_begin, int layer_
   }
   for (int layer = layer_begin; layer < layer_end; ++layer) {
     if (state.cancelled()) return false;
-    model_->language().PrefillLayerWhole(
-        layer, views, kv_->Layer(layer, state.spec.page_ids.data()), state.context);
+    model_->language().PrefillLayerWhole(layer, views, LayerPages(layer), state.context);
     state.dense_pairs += rows * (rows + 1) / 2;
     state.whole->next_layer = layer + 1;
   }
   return true;
 }
 
-bool CpuExecutor::RunPrefill(const PrefillSlice& slice, StepResult& result) {
+void ModelExecutor::UploadPrompt(SequenceState& state) {
+  uploaded_pages_ = backend_->Upload(absl::MakeConstSpan(state.spec.page_ids));
+  state.context.is_vision_uploaded = backend_->Upload(absl::MakeConstSpan(state.is_vision));
+}
+
+bool ModelExecutor::RunPrefill(const PrefillSlice& slice) {
   SequenceState& state = Find(slice.sequence);
   if (state.cancelled()) return false;
+  UploadPrompt(state);
   const int length = state.prompt_length();
   TensorView last_row;
   if (state.whole != nullptr) {
@@ -140,11 +145,11 @@ bool CpuExecutor::RunPrefill(const PrefillSlice& slice, StepResult& result) {
     if (slice.token_end < length) return true;
     last_row = hidden_.Rows(rows - 1, 1);
   }
-  Sample(last_row, {&state}, result);
+  Sample(last_row, {&state});
   return true;
 }
 
-void CpuExecutor::RunDecode(const std::vector<SequenceId>& ids, StepResult& result) {
+void ModelExecutor::RunDecode(const std::vector<SequenceId>& ids, StepResult& result) {
   std::vector<SequenceState*> batch;
   for (SequenceId id : ids) {
     SequenceState& state = Find(id);
@@ -155,14 +160,14 @@ void CpuExecutor::RunDecode(const std::vector<SequenceId>& ids, StepResult& resu
     VNSA_CHECK_GT(state.num_sampled, 0) << "decode before the prompt is prefilled";
     batch.push_back(&state);
     if (static_cast<int>(batch.size()) == max_rows_) {
-      DecodeBatch(batch, result);
+      DecodeBatch(batch);
       batch.clear();
     }
   }
-  if (!batch.empty()) DecodeBatch(batch, result);
+  if (!batch.empty()) DecodeBatch(batch);
 }
 
-void CpuExecutor::DecodeBatch(const std::vector<SequenceState*>& batch, StepResult& result) {
+void ModelExecutor::DecodeBatch(const std::vector<SequenceState*>& batch) {
   const int64_t rows = static_cast<int64_t>(batch.size());
   ids_.clear();
   positions_.clear();
@@ -183,34 +188,43 @@ void CpuExecutor::DecodeBatch(const std::vector<SequenceState*>& batch, StepResu
   model_->language().Embed(ids_, hidden);
   const int32_t* const axes[3] = {positions_.data(), positions_.data(), positions_.data()};
   model_->language().RopeAngles(axes, table);
+  backend_->BeginDecode({page_tables_.data(), kv_lens_.data(), static_cast<int>(rows)});
   for (int layer = 0; layer < info_.num_layers; ++layer) {
-    model_->language().DecodeLayer(layer, hidden, table, kv_->Layer(layer, nullptr),
-                                   {page_tables_.data(), kv_lens_.data()});
+    model_->language().DecodeLayer(layer, hidden, table, kv_->Layer(layer, nullptr));
     for (size_t i = 0; i < batch.size(); ++i) {
       batch[i]->tallies[static_cast<size_t>(layer)].pairs.dense += kv_lens_[i];
       batch[i]->dense_pairs += kv_lens_[i];
     }
   }
-  Sample(hidden, batch, result);
+  Sample(hidden, batch);
 }
 
-void CpuExecutor::Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences,
-                         StepResult& result) {
+void ModelExecutor::Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences) {
   for (int64_t begin = 0; begin < hidden.rows(); begin += logits_.rows()) {
     const int64_t rows = std::min(logits_.rows(), hidden.rows() - begin);
     const TensorView logits = logits_.Rows(0, rows);
     model_->language().Logits(hidden.Rows(begin, rows), logits);
+    tasks_.clear();
     for (int64_t row = 0; row < rows; ++row) {
       SequenceState& state = *sequences[static_cast<size_t>(begin + row)];
       if (state.context.observer != nullptr) {
         state.context.observer->OnLogits(state.num_sampled, logits.Rows(row, 1));
       }
-      SampledToken token = sampler_->Sample(state, logits.f32() + row * logits.row_stride());
-      state.last_token = token.token_id;
-      state.MarkSeen(token.token_id);
-      ++state.num_sampled;
-      result.tokens.push_back(std::move(token));
+      pending_.push_back({&state, sampler_->TaskOf(state)});
+      tasks_.push_back(&pending_.back().task);
     }
+    backend_->Sample(logits, tasks_);
+  }
+}
+
+void ModelExecutor::TakeTokens(StepResult& result) {
+  for (Pending& pending : pending_) {
+    SequenceState& state = *pending.sequence;
+    SampledToken token = sampler_->TokenOf(state, pending.task);
+    state.last_token = token.token_id;
+    state.MarkSeen(token.token_id);
+    ++state.num_sampled;
+    result.tokens.push_back(std::move(token));
   }
 }
 

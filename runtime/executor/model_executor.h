@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <vector>
@@ -11,19 +12,20 @@
 #include "runtime/executor/sampler.h"
 #include "runtime/executor/sequence_state.h"
 #include "runtime/model/model.h"
-#include "runtime/ops/cpu_backend.h"
+#include "runtime/ops/backend.h"
 #include "runtime/step/executor.h"
 
 namespace videonsa {
 
-/// Runs step plans on the CPU.
+/// Runs step plans on one device, whatever its kind: what differs lies below Backend.
 ///
 /// Slices of a plan run one after the other, decode rows of all sequences as one batch. A row's
-/// numbers depend on its own sequence only, never on what else is in the plan.
+/// numbers depend on its own sequence only, never on what else is in the plan (on a CPU bit for
+/// bit).
 /// Owner: one worker thread calls everything but info().
-class CpuExecutor : public Executor {
+class ModelExecutor : public Executor {
  public:
-  static absl::StatusOr<std::unique_ptr<CpuExecutor>> Create(const CpuExecutorOptions& options);
+  static absl::StatusOr<std::unique_ptr<ModelExecutor>> Create(const ExecutorOptions& options);
 
   const ExecutorInfo& info() const override { return info_; }
   absl::Status AddSequence(SequenceSpec spec) override;
@@ -33,36 +35,41 @@ class CpuExecutor : public Executor {
 
   const Model& model() const { return *model_; }
   Model& model() { return *model_; }
-  CpuBackend& backend() { return *backend_; }
+  Backend& backend() { return *backend_; }
   /// Sees the intermediate values of a sequence's prefill from now on (goldens).
   void Observe(SequenceId sequence, ForwardObserver* observer);
   /// Finished features of a visual, or null.
   const VisualFeatures* Features(SequenceId sequence, int visual_idx) const;
 
  private:
-  CpuExecutor() = default;
-  absl::Status Setup(const CpuExecutorOptions& options);
-  absl::Status FillInfo(const CpuExecutorOptions& options);
+  ModelExecutor() = default;
+  absl::Status Setup(const ExecutorOptions& options);
+  absl::Status FillInfo(const ExecutorOptions& options);
+  absl::Status SizePages(const ExecutorOptions& options);
+  absl::Status ReserveWorkspaces(const ExecutorOptions& options);
   absl::Status ReserveSequence(SequenceState& state);
   SequenceState& Find(SequenceId id);
 
   // Each returns false if the sequence was cancelled on the way.
   bool RunVision(const VisionSlice& slice, StepResult& result);
-  bool RunPrefill(const PrefillSlice& slice, StepResult& result);
+  bool RunPrefill(const PrefillSlice& slice);
   bool PrefillChunk(SequenceState& state, int begin, int end);
   bool PrefillWhole(SequenceState& state, int layer_begin, int layer_end);
   void RunDecode(const std::vector<SequenceId>& ids, StepResult& result);
-  void DecodeBatch(const std::vector<SequenceState*>& batch, StepResult& result);
+  void DecodeBatch(const std::vector<SequenceState*>& batch);
 
   // Embeds prompt rows [begin, end) and puts features over pads.
   void EmbedPrompt(SequenceState& state, int begin, int end, const TensorView& hidden);
   void PromptAngles(SequenceState& state, int begin, const RopeTable& table);
+  PagedKv LayerPages(int layer) const { return kv_->Layer(layer, uploaded_pages_); }
+  // Uploads what every layer of the sequence's prefill reads.
+  void UploadPrompt(SequenceState& state);
   void DropUsedFeatures(SequenceState& state, int end);
-  // Samples from the last hidden row of each sequence.
-  void Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences,
-              StepResult& result);
+  // Samples from the last hidden row of each sequence; the tokens are there when the step ends.
+  void Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences);
+  void TakeTokens(StepResult& result);
 
-  std::unique_ptr<CpuBackend> backend_;
+  std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   ExecutorInfo info_;
   std::unique_ptr<KvStorage> kv_;
@@ -70,6 +77,15 @@ class CpuExecutor : public Executor {
   std::unique_ptr<Sampler> sampler_;
   std::map<SequenceId, std::unique_ptr<SequenceState>> sequences_;
   int max_rows_ = 0;
+
+  // Of one step.
+  struct Pending {
+    SequenceState* sequence;
+    SampleTask task;
+  };
+  std::deque<Pending> pending_;  // tasks are lent until the step ends
+  std::vector<SampleTask*> tasks_;
+  const int32_t* uploaded_pages_ = nullptr;
 
   // Matrices of one call, sized for max_rows_.
   Workspace workspace_;

@@ -8,7 +8,7 @@ CLIP ?=
 QUESTION ?=
 SEED ?= 1
 
-.PHONY: help deps build test demo serve bench lint accuracy container deploy-check clean
+.PHONY: help deps cuda-toolkit build test demo serve bench lint accuracy container deploy-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -16,11 +16,15 @@ help: ## list the targets
 deps: ## install missing Debian packages
 	@deploy/build/install_packages.sh
 
+cuda-toolkit: ## install compiler and libraries for the CUDA worker from PyPI into build/cuda-toolkit
+	@deploy/build/cuda_toolkit.sh
+
 build: deps ## build everything (PRESET=release|dev|asan|tsan)
 	cmake --preset $(PRESET) -Wno-dev
 	cmake --build $(BUILD) -j $(JOBS)
 
 test: ## build and run all tests; the last line counts them
+	@deploy/build/cuda_toolkit.sh --if-missing
 	@$(MAKE) --no-print-directory build PRESET=dev
 	@tests/run_all.sh build/dev $(JOBS)
 

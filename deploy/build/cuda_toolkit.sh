@@ -1,0 +1,49 @@
+#!/bin/sh
+# Installs the CUDA toolkit of cuda_packages.txt from PyPI into a folder, without root.
+# Usage: deploy/build/cuda_toolkit.sh [FOLDER]   (default build/cuda-toolkit)
+#        deploy/build/cuda_toolkit.sh --if-missing [FOLDER]
+# With --if-missing a machine that has a toolkit is left alone, and a download that fails is said
+# plainly but ends with 0: the build then has no CUDA worker.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+optional=0
+if [ "${1:-}" = --if-missing ]; then
+  optional=1
+  shift
+fi
+folder=${1:-$here/../../build/cuda-toolkit}
+wanted="$here/cuda_packages.txt"
+
+if [ -f "$folder/packages.txt" ] && cmp -s "$wanted" "$folder/packages.txt"; then
+  [ "$optional" = 1 ] || echo "CUDA toolkit: $folder is complete"
+  exit 0
+fi
+if [ "$optional" = 1 ]; then
+  for root in /usr/local/cuda /opt/cuda; do
+    if [ -x "$root/bin/nvcc" ] && [ -f "$root/include/cublasLt.h" ]; then exit 0; fi
+  done
+fi
+
+fail() {
+  echo "CUDA toolkit: $1"
+  if [ "$optional" = 1 ]; then
+    echo "CUDA toolkit: THE GPU CODE IS NOT COMPILED in this build"
+    exit 0
+  fi
+  exit 1
+}
+
+rm -rf "$folder"
+mkdir -p "$folder" || fail "cannot create $folder"
+python3 -m venv "$folder/venv" >"$folder/log.txt" 2>&1 ||
+  fail "python3 -m venv failed (Debian: apt-get install python3-venv), see $folder/log.txt"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-compile --timeout 60 --retries 2 \
+  -r "$wanted" >>"$folder/log.txt" 2>&1 ||
+  fail "pip could not download the packages of $wanted: $(grep -v WARNING "$folder/log.txt" | tail -n 1)"
+root=$(echo "$folder"/venv/lib/python3*/site-packages/nvidia/cu13)
+for name in bin lib include nvvm; do
+  ln -s "${root#"$folder"/}/$name" "$folder/$name" || fail "no $root/$name in the packages"
+done
+[ -x "$folder/bin/nvcc" ] || fail "no compiler in $folder/bin"
+cp "$wanted" "$folder/packages.txt"
+echo "CUDA toolkit: $("$folder/bin/nvcc" --version | grep -o 'release.*') in $folder"

@@ -15,6 +15,7 @@ CUDA_KERNELS = ["kernels/nsa", "kernels/attention", "kernels/vision", "kernels/e
 ALLOWED = {
     "kernels/common": [],
     **{folder: ["kernels/common", PARAMS] for folder in CUDA_KERNELS},
+    "kernels/nsa": ["kernels/common", "kernels/attention", PARAMS],  # its branches are attention over pages
     "kernels/cpu": ["kernels/common", PARAMS],
     "kernels/reference": ["kernels/common", PARAMS],
     "runtime/base": [],

@@ -1,0 +1,258 @@
+#include "kernels/nsa/nsa_stages.cuh"
+
+namespace videonsa::cuda {
+namespace {
+
+// Tiles of block means that a CTA multiplies at a time; one per half of its warps.
+constexpr int kTilesAtOnce = 2;
+
+template <int kDim>
+struct ScoreLayout {
+  static constexpr int kPieces = kDim / 8;
+  static constexpr int kStride = (kPieces | 1) * 8;
+  static constexpr int kTileBytes = kTileKeys * kStride * 2;
+
+  static int Bytes(int tokens, int heads) {
+    return heads * tokens * kStride * 2 + kTilesAtOnce * kTileBytes;
+  }
+};
+
+// Heads of a KV head that carry queries, and addends of a score (zero slots add constants).
+template <typename T>
+__host__ __device__ int QueryHeads(const BlockScores<T>& a, int kv_head) {
+  if (a.heads == HeadMap::kGroups) return a.num_q_heads / a.num_kv_heads;
+  const int left = kDataSlots - kv_head * kSlotsPerKvHead;
+  return left < kSlotsPerKvHead ? left : kSlotsPerKvHead;
+}
+template <typename T>
+__device__ int Addends(const BlockScores<T>& a) {
+  return a.heads == HeadMap::kGroups ? a.num_q_heads / a.num_kv_heads : kSlotsPerKvHead;
+}
+template <typename T>
+__device__ int HeadOf(const BlockScores<T>& a, int kv_head, int i) {
+  if (a.heads == HeadMap::kGroups) return kv_head * QueryHeads(a, kv_head) + i;
+  return (kv_head * kSlotsPerKvHead + i) % kSlotHeads;
+}
+template <typename T>
+__device__ float LogSum(const BlockScores<T>& a, int64_t row, int kv_head, int i) {
+  if (a.heads == HeadMap::kGroups) {
+    return a.lse2[row * a.num_q_heads + kv_head * QueryHeads(a, kv_head) + i];
+  }
+  return a.lse2[row * kReleasedSlotsOnDevice + kv_head * kSlotsPerKvHead + i];
+}
+// Weights of causal_nsa are at most 1; those of released_nsa span all of fp32 and must be exactly 0
+// only where fp32 has nothing left.
+template <typename T>
+__device__ float Weight(const BlockScores<T>& a, float log2_weight) {
+  return a.heads == HeadMap::kGroups ? FastExp2(log2_weight) : exp2f(log2_weight);
+}
+
+// CTA: kTokens rows of one KV head. A warp keeps 64 block means in registers and passes the queries
+// of all heads of 16 tokens by them, so that the sum over heads stays in registers.
+template <int kDim, int kTokens>
+class ScoreBody {
+  using Layout = ScoreLayout<kDim>;
+  static constexpr int kKeyTiles = kTileKeys / 8;
+  static constexpr int kSteps = kDim / 16;
+
+ public:
+  static constexpr int kThreads = kTokens / 16 * kTilesAtOnce * 32;
+
+  __device__ ScoreBody(const BlockScores<__nv_bfloat16>& args, char* shared)
+      : a_(args),
+        kv_head_(blockIdx.y),
+        first_(args.begin + static_cast<int>(gridDim.x - 1 - blockIdx.x) * kTokens),
+        heads_(QueryHeads(args, kv_head_)),
+        k_(reinterpret_cast<uint16_t*>(shared)),
+        q_(reinterpret_cast<uint16_t*>(shared + kTilesAtOnce * Layout::kTileBytes)),
+        token_(threadIdx.x / 32 % (kTokens / 16) * 16),
+        half_(threadIdx.x / 32 / (kTokens / 16)),
+        lane_(threadIdx.x % 32) {}
+
+  __device__ void Run() {
+    const int last = a_.row_begin + min(first_ + kTokens, a_.end) - 1;
+    const int tiles = (last / kTileKeys + kTileKeys - 1) / kTileKeys;
+    if (tiles == 0) return;
+    LoadTiles(0, tiles);
+    LoadQueries();
+    for (int tile = 0; tile < tiles; tile += kTilesAtOnce) {
+      WaitCopies<0>();
+      __syncthreads();
+      uint32_t k[kSteps][kKeyTiles][2];
+      TakeTile(k);
+      __syncthreads();
+      LoadTiles(tile + kTilesAtOnce, tiles);
+      if (tile + half_ < tiles) ScoreTile(tile + half_, k);
+    }
+  }
+
+ private:
+  __device__ void LoadTiles(int tile, int tiles) const {
+    for (int i = threadIdx.x; i < kTilesAtOnce * kTileKeys * Layout::kPieces; i += kThreads) {
+      const int row = i / Layout::kPieces, piece = i % Layout::kPieces;
+      const int64_t block = int64_t{tile} * kTileKeys + row;
+      if (tile + row / kTileKeys >= tiles) break;
+      CopyAsync16(k_ + row * Layout::kStride + piece * 8,
+                  a_.k_means + (int64_t{kv_head_} * a_.blocks_stride + block) * kDim + piece * 8,
+                  true);
+    }
+    CommitCopies();
+  }
+
+  __device__ bool Alive(int row) const {
+    return row < a_.end && (a_.only == nullptr || a_.only[row]);
+  }
+
+  __device__ void LoadQueries() const {
+    for (int i = threadIdx.x; i < heads_ * kTokens * Layout::kPieces; i += kThreads) {
+      const int piece = i % Layout::kPieces, token = i / Layout::kPieces % kTokens;
+      const int head = i / Layout::kPieces / kTokens;
+      const int64_t row = first_ + token;
+      const bool live =
+          Alive(static_cast<int>(row)) && (a_.zero_unless == nullptr || a_.zero_unless[row]);
+      *reinterpret_cast<uint4*>(q_ + (head * kTokens + token) * Layout::kStride + piece * 8) =
+          LoadEightBf16(live ? a_.q.data : nullptr, a_.q.is_bf16,
+                        row * a_.q.stride + HeadOf(a_, kv_head_, head) * kDim + piece * 8);
+    }
+  }
+
+  __device__ void TakeTile(uint32_t (&k)[kSteps][kKeyTiles][2]) const {
+#pragma unroll
+    for (int d = 0; d < kSteps; ++d) {
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; n += 2) {
+        uint32_t b[4];
+        const int key = half_ * kTileKeys + n * 8 + (lane_ & 7) + ((lane_ >> 4) << 3);
+        LoadMatrix4(b, k_ + key * Layout::kStride + d * 16 + ((lane_ >> 3) & 1) * 8);
+        k[d][n][0] = b[0], k[d][n][1] = b[1];
+        k[d][n + 1][0] = b[2], k[d][n + 1][1] = b[3];
+      }
+    }
+  }
+
+  __device__ void ScoreTile(int tile, const uint32_t (&k)[kSteps][kKeyTiles][2]) const {
+    const int64_t rows[2] = {first_ + token_ + lane_ / 4, first_ + token_ + lane_ / 4 + 8};
+    const bool alive[2] = {Alive(static_cast<int>(rows[0])), Alive(static_cast<int>(rows[1]))};
+    const float c = a_.scale * kLog2E;
+    float sum[kKeyTiles][4] = {};
+    for (int i = 0; i < Addends(a_); ++i) {
+      float minus[2];
+#pragma unroll
+      for (int r = 0; r < 2; ++r) minus[r] = alive[r] ? -LogSum(a_, rows[r], kv_head_, i) : 0.0f;
+      float s[kKeyTiles][4] = {};
+      if (i < heads_) Multiply(i, k, s);
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sum[n][j] += Weight(a_, fmaf(s[n][j], c, minus[j / 2]));
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (!alive[r]) continue;
+      float* to = a_.scores +
+                  ((rows[r] - a_.begin) * a_.num_kv_heads + kv_head_) * a_.blocks_stride +
+                  tile * kTileKeys + (lane_ & 3) * 2;
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; ++n) {
+        *reinterpret_cast<float2*>(to + n * 8) = make_float2(
+            fminf(sum[n][2 * r], 3.402823466e38f), fminf(sum[n][2 * r + 1], 3.402823466e38f));
+      }
+    }
+  }
+
+  __device__ void Multiply(int head, const uint32_t (&k)[kSteps][kKeyTiles][2],
+                           float (&s)[kKeyTiles][4]) const {
+#pragma unroll
+    for (int d = 0; d < kSteps; ++d) {
+      uint32_t q[4];
+      LoadMatrix4(q, q_ + (head * kTokens + token_ + (lane_ & 15)) * Layout::kStride + d * 16 +
+                         (lane_ >> 4) * 8);
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; ++n) MultiplyAdd(s[n], q, k[d][n][0], k[d][n][1]);
+    }
+  }
+
+  const BlockScores<__nv_bfloat16>& a_;
+  const int kv_head_;
+  const int first_;
+  const int heads_;
+  uint16_t* const k_;
+  uint16_t* const q_;
+  const int token_;
+  const int half_;
+  const int lane_;
+};
+
+template <int kDim, int kTokens>
+__global__ void __launch_bounds__(ScoreBody<kDim, kTokens>::kThreads)
+    BlockScoresKernel(const __grid_constant__ BlockScores<__nv_bfloat16> args) {
+  extern __shared__ __align__(16) char shared[];
+  ScoreBody<kDim, kTokens>(args, shared).Run();
+}
+
+// fp32: a warp takes one row of one KV head, a lane one block at a time.
+__global__ void __launch_bounds__(kTileThreads)
+    ExactScoresKernel(const __grid_constant__ BlockScores<float> a) {
+  const int row = a.begin + static_cast<int>(blockIdx.x) * (kTileThreads / 32) +
+                  static_cast<int>(threadIdx.x / 32);
+  const int kv_head = blockIdx.y;
+  if (row >= a.end || (a.only != nullptr && !a.only[row])) return;
+  const bool zero = a.zero_unless != nullptr && !a.zero_unless[row];
+  const int own = (a.row_begin + row) / kTileKeys;
+  for (int block = threadIdx.x % 32; block < own; block += 32) {
+    const float* k = a.k_means + (int64_t{kv_head} * a.blocks_stride + block) * a.head_dim;
+    float sum = 0;
+    for (int i = 0; i < Addends(a); ++i) {
+      float dot = 0;
+      if (i < QueryHeads(a, kv_head) && !zero) {
+        const int64_t at = row * a.q.stride + int64_t{HeadOf(a, kv_head, i)} * a.head_dim;
+        for (int d = 0; d < a.head_dim; ++d) {
+          dot = fmaf(LoadElement(a.q.data, a.q.is_bf16, at + d), k[d], dot);
+        }
+      }
+      sum += exp2f(fmaf(dot, a.scale * kLog2E, -LogSum(a, row, kv_head, i)));
+    }
+    a.scores[(int64_t{row - a.begin} * a.num_kv_heads + kv_head) * a.blocks_stride + block] =
+        fminf(sum, 3.402823466e38f);
+  }
+}
+
+template <int kDim, int kTokens>
+cudaError_t LaunchTensor(const BlockScores<__nv_bfloat16>& args, int heads, cudaStream_t stream) {
+  const int bytes = ScoreLayout<kDim>::Bytes(kTokens, heads);
+  const auto kernel = BlockScoresKernel<kDim, kTokens>;
+  const cudaError_t set =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (set != cudaSuccess) return set;
+  const dim3 grid(static_cast<unsigned>((args.end - args.begin + kTokens - 1) / kTokens),
+                  static_cast<unsigned>(args.num_kv_heads));
+  kernel<<<grid, ScoreBody<kDim, kTokens>::kThreads, bytes, stream>>>(args);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+template <>
+cudaError_t LaunchBlockScores(const BlockScores<__nv_bfloat16>& args, cudaStream_t stream) {
+  constexpr int kSharedBytes = 200 * 1024;
+  const int heads = QueryHeads(args, 0);  // KV head 0 has the most
+  return DispatchHeadDim(args.head_dim, [&](auto dim) {
+    constexpr int kDim = decltype(dim)::value;
+    if (ScoreLayout<kDim>::Bytes(64, heads) <= kSharedBytes) {
+      return LaunchTensor<kDim, 64>(args, heads, stream);
+    }
+    return LaunchTensor<kDim, 32>(args, heads, stream);
+  });
+}
+
+template <>
+cudaError_t LaunchBlockScores(const BlockScores<float>& args, cudaStream_t stream) {
+  constexpr int kRows = kTileThreads / 32;
+  const dim3 grid(static_cast<unsigned>((args.end - args.begin + kRows - 1) / kRows),
+                  static_cast<unsigned>(args.num_kv_heads));
+  ExactScoresKernel<<<grid, kTileThreads, 0, stream>>>(args);
+  return cudaGetLastError();
+}
+
+}  // namespace videonsa::cuda

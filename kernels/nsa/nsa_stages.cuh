@@ -1,0 +1,105 @@
+#pragma once
+
+#include "kernels/nsa/branch_rows.cuh"
+#include "kernels/nsa/cuda_nsa.h"
+
+/// The stages that causal_nsa and released_nsa are made of. T is the element type of the pages.
+namespace videonsa::cuda {
+
+inline constexpr int kReleasedSlotsOnDevice = 64;
+
+/// Blocks rounded up to whole tiles of 64: the stride of block means and scores.
+constexpr int BlocksStride(int len) {
+  const int blocks = (len + kTileKeys - 1) / kTileKeys;
+  return (blocks + kTileKeys - 1) / kTileKeys * kTileKeys;
+}
+
+/// Rows whose scores are held at a time: a buffer of a quarter of a GiB.
+constexpr int ScoreRows(int num_kv_heads, int blocks_stride, int rows) {
+  const int64_t fit = (int64_t{1} << 28) / (int64_t{num_kv_heads} * blocks_stride * 4) / 64 * 64;
+  return static_cast<int>(std::max<int64_t>(64, std::min<int64_t>(fit, rows)));
+}
+
+/// Block means of a sequence as dense matrices.
+///
+/// Shapes: k, v [num_kv_heads, blocks_stride, head_dim]
+/// From the pages' pooled rows (full blocks only), or, with `keep`, made here over the kept keys of
+/// all blocks and divided by the block's true length (quirks Q2, Q8).
+template <typename T>
+struct BlockMeans {
+  PagedKv kv;
+  T* k = nullptr;
+  T* v = nullptr;
+  int len = 0;
+  int blocks_stride = 0;
+  const uint8_t* keep = nullptr;
+};
+template <typename T>
+cudaError_t LaunchBlockMeans(const BlockMeans<T>& means, cudaStream_t stream);
+
+/// Branches over PagedRows filled by the caller; KV heads kv_first, kv_first + kv_step, ...
+template <typename T>
+cudaError_t LaunchCompressed(const CompressedPolicy<T>& policy, int num_kv, float scale,
+                             cudaStream_t stream);
+template <typename T>
+cudaError_t LaunchSelected(const SelectedPolicy<T>& policy, int num_kv, float scale,
+                           cudaStream_t stream);
+template <typename T>
+cudaError_t LaunchWindow(const WindowPolicy<T>& policy, int num_kv, float scale,
+                         cudaStream_t stream);
+
+/// Scores of blocks for rows [begin, end) of a call: for every KV head the sum over its query
+/// heads (or 16 slots) of exp(logit - lse).
+///
+/// Shapes: k_means as above; scores [end - begin, num_kv_heads, blocks_stride] fp32: blocks before
+///         the own one are valid afterwards
+///         lse2: causal_nsa [rows of the call, num_q_heads] of the row itself; released_nsa a flat
+///         array of which row i, slot p reads element 64 i + p (quirk Q4)
+template <typename T>
+struct BlockScores {
+  const T* k_means = nullptr;
+  int num_kv_heads = 0;
+  int head_dim = 0;
+  int blocks_stride = 0;
+  DeviceRows q;
+  int num_q_heads = 0;
+  HeadMap heads = HeadMap::kGroups;
+  const uint8_t* only = nullptr;         ///< rows marked 0 are left out
+  const uint8_t* zero_unless = nullptr;  ///< rows marked 0 have a zero query
+  const float* lse2 = nullptr;
+  int row_begin = 0;  ///< position of row 0 of the call
+  int begin = 0;
+  int end = 0;
+  float scale = 0;
+  float* scores = nullptr;
+};
+template <typename T>
+cudaError_t LaunchBlockScores(const BlockScores<T>& args, cudaStream_t stream);
+
+/// The choice from scores, rows [begin, end) of a call.
+///
+/// Shapes: scores as above; blocks [rows of the call, num_kv_heads, count] int32
+struct BlockChoice {
+  const float* scores = nullptr;
+  int blocks_stride = 0;
+  int num_kv_heads = 0;
+  const uint8_t* only = nullptr;       ///< rows marked 0 choose nothing (-1)
+  const uint8_t* is_vision = nullptr;  ///< rows that are counted; null: all that choose
+  int row_begin = 0;
+  int begin = 0;
+  int end = 0;
+  int count = 0;
+  int32_t* blocks = nullptr;
+  CudaNsaTally tally;
+};
+/// causal_nsa: the own block and the count - 1 heaviest earlier ones, ties to the lower index;
+/// ascending, then -1.
+cudaError_t LaunchCausalChoice(const BlockChoice& choice, cudaStream_t stream);
+/// released_nsa: the bitonic network of attention.md section 5 (quirks Q5, Q11), count <= 32.
+cudaError_t LaunchNetworkChoice(const BlockChoice& choice, cudaStream_t stream);
+
+/// Sums of the gates of vision rows, in tally units.
+cudaError_t LaunchGateSums(const float* gates, int64_t stride, const uint8_t* is_vision, int rows,
+                           int num_heads, unsigned long long* sums, cudaStream_t stream);
+
+}  // namespace videonsa::cuda

@@ -1,0 +1,323 @@
+#include "kernels/attention/cuda_attention.h"
+#include "kernels/common/cuda_scratch.h"
+#include "kernels/nsa/nsa_stages.cuh"
+
+namespace videonsa {
+namespace cuda {
+namespace {
+
+constexpr int kHeads = kSlotHeads;
+constexpr int kKvHeads = 4;
+constexpr int kThreads = 128;
+
+// The copies of a head lie under different KV heads; branches add to a head's row once per KV head,
+// so KV heads that share a head run one after the other: 0 and 3, then 1, then 2.
+struct KvPass {
+  int first;
+  int step;
+  int count;
+};
+constexpr KvPass kKvPasses[] = {{0, 3, 2}, {1, 1, 1}, {2, 1, 1}};
+
+int KeptBlocks(int selected_blocks) {
+  int kept = 1;
+  while (kept < selected_blocks) kept *= 2;
+  return kept;
+}
+
+// Sums of the values of whole blocks. CTA: one block of one KV head.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    BlockSumsKernel(PagedKv kv, int num_rows, double* sums) {
+  const int block = blockIdx.x, kv_head = blockIdx.y;
+  const int keys = min(kTileKeys, num_rows - block * kTileKeys);
+  const int64_t tile = int64_t{kv.page_ids[block]} * kv.num_kv_heads + kv_head;
+  for (int d = threadIdx.x; d < kv.head_dim; d += kThreads) {
+    const T* v = static_cast<const T*>(kv.v_pages) + tile * kTileKeys * kv.head_dim + d;
+    double sum = 0;
+    for (int key = 0; key < keys; ++key) sum += ToFloat(v[key * kv.head_dim]);
+    sums[(int64_t{block} * kv.num_kv_heads + kv_head) * kv.head_dim + d] = sum;
+  }
+}
+
+// In place: entry b becomes the sum of the blocks before b. A thread owns one column.
+__global__ void __launch_bounds__(kThreads) PrefixKernel(double* sums, int num_blocks, int width) {
+  constexpr int kAhead = 16;
+  const int column = blockIdx.x * kThreads + threadIdx.x;
+  if (column >= width) return;
+  double before = 0;
+  for (int first = 0; first < num_blocks; first += kAhead) {
+    double ahead[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      ahead[i] = first + i < num_blocks ? sums[int64_t{first + i} * width + column] : 0.0;
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (first + i < num_blocks) sums[int64_t{first + i} * width + column] = before;
+      before += ahead[i];
+    }
+  }
+}
+
+// Vision rows become the mean of all values up to them (quirk Q7). CTA: one block of one KV head.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    RunningMeanKernel(PagedKv kv, int num_rows, const double* sums, const uint8_t* is_vision,
+                      float* out, int64_t out_stride) {
+  const int block = blockIdx.x, kv_head = blockIdx.y;
+  const int heads = kHeads / kKvHeads;
+  const int keys = min(kTileKeys, num_rows - block * kTileKeys);
+  const int64_t tile = int64_t{kv.page_ids[block]} * kv.num_kv_heads + kv_head;
+  for (int d = threadIdx.x; d < kv.head_dim; d += kThreads) {
+    const T* v = static_cast<const T*>(kv.v_pages) + tile * kTileKeys * kv.head_dim + d;
+    double sum = sums[(int64_t{block} * kv.num_kv_heads + kv_head) * kv.head_dim + d];
+    for (int key = 0; key < keys; ++key) {
+      sum += ToFloat(v[key * kv.head_dim]);
+      const int64_t row = int64_t{block} * kTileKeys + key;
+      if (!is_vision[row]) continue;
+      const auto mean = static_cast<float>(sum / static_cast<double>(row + 1));
+      for (int h = 0; h < heads; ++h) {
+        out[row * out_stride + (kv_head * heads + h) * kv.head_dim + d] = mean;
+      }
+    }
+  }
+}
+
+// A zero query sees equal logits: the log of their number.
+__global__ void ZeroSlotsKernel(float* lse2, int num_rows) {
+  const int row = blockIdx.x * kThreads + threadIdx.x;
+  if (row >= num_rows) return;
+  const int blocks = (num_rows + kTileKeys - 1) / kTileKeys - row / kTileKeys;
+  for (int slot = kDataSlots; slot < kReleasedSlotsOnDevice; ++slot) {
+    lse2[int64_t{slot} * num_rows + row] = log2f(static_cast<float>(blocks));
+  }
+}
+
+__global__ void RoundKernel(const float* x, int64_t x_stride, __nv_bfloat16* out,
+                            int64_t out_stride, int width) {
+  const int64_t row = blockIdx.x;
+  for (int i = threadIdx.x * 2; i < width; i += kThreads * 2) {
+    const float2 pair = *reinterpret_cast<const float2*>(x + row * x_stride + i);
+    *reinterpret_cast<uint32_t*>(out + row * out_stride + i) = PackBf16(pair.x, pair.y);
+  }
+}
+
+struct ReleasedPlan {
+  void* k_means = nullptr;
+  void* v_means = nullptr;
+  double* value_sums = nullptr;
+  float* lse2 = nullptr;  // [64 slots, rows]
+  float* scores = nullptr;
+  int32_t* blocks = nullptr;
+  float* sum = nullptr;
+  int kept = 0;
+  int score_rows = 0;
+  int blocks_stride = 0;
+  size_t bytes = 0;
+
+  static ReleasedPlan Of(const PagedKv& kv, int len, int selected_blocks, void* data) {
+    ReleasedPlan plan;
+    const size_t rows = static_cast<size_t>(len);
+    plan.kept = KeptBlocks(selected_blocks);
+    plan.blocks_stride = BlocksStride(len);
+    plan.score_rows = ScoreRows(kKvHeads, plan.blocks_stride, len);
+    const size_t means = size_t{kKvHeads} * plan.blocks_stride * kv.head_dim;
+    CudaScratchCursor cursor(data);
+    plan.k_means = cursor.Take<char>(means * SizeOf(kv.dtype));
+    plan.v_means = cursor.Take<char>(means * SizeOf(kv.dtype));
+    plan.value_sums = cursor.Take<double>(means);
+    plan.lse2 = cursor.Take<float>(rows * kReleasedSlotsOnDevice);
+    plan.scores =
+        cursor.Take<float>(static_cast<size_t>(plan.score_rows) * kKvHeads * plan.blocks_stride);
+    plan.blocks = cursor.Take<int32_t>(rows * kKvHeads * plan.kept);
+    plan.sum = cursor.Take<float>(rows * kHeads * kv.head_dim);
+    plan.bytes = cursor.used();
+    return plan;
+  }
+};
+
+template <typename T>
+class ReleasedPass {
+ public:
+  ReleasedPass(const CudaReleasedNsaParams& p, const ReleasedPlan& plan, cudaStream_t stream)
+      : p_(p), plan_(plan), stream_(stream) {
+    sum_.data = plan.sum;
+    sum_.row_stride = int64_t{kHeads} * p.kv.head_dim;
+    if (p.out.dtype == DType::kF32) sum_ = p.out;
+  }
+
+  cudaError_t Run() const {
+    cudaError_t status = RunningMeans();
+    if (status == cudaSuccess) status = DenseText();
+    if (status == cudaSuccess) status = Compress();
+    if (status == cudaSuccess) status = Choose();
+    if (status == cudaSuccess) status = Select();
+    if (status == cudaSuccess) status = Window();
+    if (status == cudaSuccess && p_.tally.gate_sums != nullptr) {
+      status = LaunchGateSums(p_.gates, p_.gates_stride, p_.is_vision, p_.num_rows, kHeads,
+                              p_.tally.gate_sums, stream_);
+    }
+    if (status != cudaSuccess || p_.out.dtype == DType::kF32) return status;
+    RoundKernel<<<static_cast<unsigned>(p_.num_rows), kThreads, 0, stream_>>>(
+        plan_.sum, sum_.row_stride, static_cast<__nv_bfloat16*>(p_.out.data), p_.out.row_stride,
+        kHeads * p_.kv.head_dim);
+    return cudaGetLastError();
+  }
+
+ private:
+  float* Sum() const { return static_cast<float*>(sum_.data); }
+  int32_t* Blocks() const { return p_.blocks != nullptr ? p_.blocks : plan_.blocks; }
+
+  cudaError_t RunningMeans() const {
+    const int num_blocks = (p_.num_rows + kTileKeys - 1) / kTileKeys;
+    const int width = kKvHeads * p_.kv.head_dim;
+    const dim3 grid(static_cast<unsigned>(num_blocks), kKvHeads);
+    BlockSumsKernel<T><<<grid, kThreads, 0, stream_>>>(p_.kv, p_.num_rows, plan_.value_sums);
+    PrefixKernel<<<static_cast<unsigned>((width + kThreads - 1) / kThreads), kThreads, 0,
+                   stream_>>>(plan_.value_sums, num_blocks, width);
+    RunningMeanKernel<T><<<grid, kThreads, 0, stream_>>>(p_.kv, p_.num_rows, plan_.value_sums,
+                                                         p_.is_vision, Sum(), sum_.row_stride);
+    return cudaGetLastError();
+  }
+
+  cudaError_t DenseText() const {
+    CudaDensePrefillParams dense;
+    dense.kv = p_.kv;
+    dense.q = p_.q;
+    dense.out = sum_;
+    dense.skip_rows = p_.is_vision;
+    dense.num_q_heads = kHeads;
+    dense.row_end = p_.num_rows;
+    dense.scale = p_.scale;
+    return static_cast<cudaError_t>(LaunchDensePrefill(dense, stream_));
+  }
+
+  // All rows are live: text rows have zero queries and gates of one half, which makes their
+  // branches the means that the released code adds (quirks Q2, Q6, Q16).
+  void Fill(PagedRows<T>& rows, int branch, const KvPass& pass) const {
+    FillPages(p_.kv, rows);
+    rows.q = DeviceRows(p_.q);
+    rows.out = DeviceRows(sum_);
+    rows.zero_unless = p_.is_vision;
+    rows.keep = p_.is_vision;
+    rows.row_end = p_.num_rows;
+    rows.heads = HeadMap::kSlots;
+    rows.num_q_heads = kHeads;
+    rows.kv_first = pass.first;
+    rows.kv_step = pass.step;
+    rows.gates = p_.gates;
+    rows.gates_stride = p_.gates_stride;
+    rows.branch = branch;
+    rows.factor = 0.5f;  // the mean of two copies
+    rows.add = Sum();
+    rows.add_stride = sum_.row_stride;
+  }
+
+  cudaError_t Compress() const {
+    BlockMeans<T> means;
+    means.kv = p_.kv;
+    means.k = static_cast<T*>(plan_.k_means);
+    means.v = static_cast<T*>(plan_.v_means);
+    means.len = p_.num_rows;
+    means.blocks_stride = plan_.blocks_stride;
+    means.keep = p_.is_vision;
+    cudaError_t status = LaunchBlockMeans(means, stream_);
+    ZeroSlotsKernel<<<static_cast<unsigned>((p_.num_rows + kThreads - 1) / kThreads), kThreads, 0,
+                      stream_>>>(plan_.lse2, p_.num_rows);
+    for (const KvPass& pass : kKvPasses) {
+      CompressedPolicy<T> policy;
+      Fill(policy, 0, pass);
+      policy.k_means = means.k;
+      policy.v_means = means.v;
+      policy.num_blocks = (p_.num_rows + kTileKeys - 1) / kTileKeys;
+      policy.blocks_stride = plan_.blocks_stride;
+      policy.own_and_later = true;
+      policy.lse2 = plan_.lse2;
+      policy.lse_stride = p_.num_rows;
+      if (status == cudaSuccess) status = LaunchCompressed(policy, pass.count, p_.scale, stream_);
+    }
+    return status;
+  }
+
+  cudaError_t Choose() const {
+    BlockScores<T> scores;
+    scores.k_means = static_cast<const T*>(plan_.k_means);
+    scores.num_kv_heads = kKvHeads;
+    scores.head_dim = p_.kv.head_dim;
+    scores.blocks_stride = plan_.blocks_stride;
+    scores.q = DeviceRows(p_.q);
+    scores.num_q_heads = kHeads;
+    scores.heads = HeadMap::kSlots;
+    scores.zero_unless = p_.is_vision;
+    scores.lse2 = plan_.lse2;
+    scores.scale = p_.scale;
+    scores.scores = plan_.scores;
+    BlockChoice choice;
+    choice.scores = plan_.scores;
+    choice.blocks_stride = plan_.blocks_stride;
+    choice.num_kv_heads = kKvHeads;
+    choice.is_vision = p_.is_vision;
+    choice.count = plan_.kept;
+    choice.blocks = Blocks();
+    choice.tally = p_.tally;
+    for (int begin = 0; begin < p_.num_rows; begin += plan_.score_rows) {
+      scores.begin = choice.begin = begin;
+      scores.end = choice.end = std::min(p_.num_rows, begin + plan_.score_rows);
+      cudaError_t status = LaunchBlockScores(scores, stream_);
+      if (status == cudaSuccess) status = LaunchNetworkChoice(choice, stream_);
+      if (status != cudaSuccess) return status;
+    }
+    return cudaSuccess;
+  }
+
+  cudaError_t Select() const {
+    for (const KvPass& pass : kKvPasses) {
+      SelectedPolicy<T> policy;
+      Fill(policy, 1, pass);
+      policy.blocks = Blocks();
+      policy.count = plan_.kept;
+      const cudaError_t status = LaunchSelected(policy, pass.count, p_.scale, stream_);
+      if (status != cudaSuccess) return status;
+    }
+    return cudaSuccess;
+  }
+
+  cudaError_t Window() const {
+    for (const KvPass& pass : kKvPasses) {
+      WindowPolicy<T> policy;
+      Fill(policy, 2, pass);
+      policy.window = p_.window;
+      const cudaError_t status = LaunchWindow(policy, pass.count, p_.scale, stream_);
+      if (status != cudaSuccess) return status;
+    }
+    return cudaSuccess;
+  }
+
+  const CudaReleasedNsaParams& p_;
+  const ReleasedPlan& plan_;
+  cudaStream_t stream_;
+  CudaRows sum_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+size_t CudaReleasedNsaScratchBytes(const PagedKv& kv, int max_len, int selected_blocks) {
+  return cuda::ReleasedPlan::Of(kv, max_len, selected_blocks, nullptr).bytes;
+}
+
+CudaStatus LaunchReleasedNsa(const CudaReleasedNsaParams& p, CudaStream stream) {
+  if (p.num_rows <= 0) return cudaSuccess;
+  if (!cuda::ShapeFits(p.kv, cuda::kHeads) || p.kv.num_kv_heads != cuda::kKvHeads ||
+      p.selected_blocks < 1 || p.selected_blocks > 32) {
+    return cudaErrorInvalidValue;
+  }
+  const auto plan = cuda::ReleasedPlan::Of(p.kv, p.num_rows, p.selected_blocks, p.scratch.data);
+  if (plan.bytes > p.scratch.bytes) return cudaErrorInvalidValue;
+  return cuda::DispatchElement(p.kv.dtype, [&](auto element) {
+    return cuda::ReleasedPass<decltype(element)>(p, plan, stream).Run();
+  });
+}
+
+}  // namespace videonsa

@@ -48,6 +48,12 @@ v1::GetServerStatusResponse StatusOf(const ServerCore& core) {
   out.set_kv_pages_total(stats.kv_pages_total);
   out.set_decoder_processes(stats.decoder_processes);
   if (!stats.failure.ok()) out.set_message(std::string(stats.failure.message()));
+  if (!stats.cost_model.empty()) {
+    v1::CostModel& cost = *out.mutable_cost_model();
+    cost.set_steps(stats.cost_model_steps);
+    cost.set_error_ratio(stats.cost_model_error);
+    cost.set_description(stats.cost_model);
+  }
   v1::Device& device = *out.add_devices();
   device.set_name("cpu");
   device.set_kind("cpu");

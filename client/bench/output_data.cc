@@ -49,6 +49,15 @@ void WriteRates(const BenchSummary& s, JsonWriter& json) {
   for (const auto& [branch, share] : s.branch_shares) json.Key(branch).Number(share);
   json.EndObject().Key("reuse").BeginObject().Key("exact_share").Number(s.reuse_exact_share);
   json.Key("features_share").Number(s.reuse_features_share).EndObject();
+  json.Key("estimates").BeginObject();
+  const std::pair<const char*, const Histogram*> errors[] = {
+      {"first_token", &s.estimate_first_error}, {"last_token", &s.estimate_total_error}};
+  for (const auto& [name, error] : errors) {
+    json.Key(name).BeginObject().Key("count").Integer(error->count());
+    json.Key("median_error_ratio").Number(error->Percentile(0.5));
+    json.Key("p95_error_ratio").Number(error->Percentile(0.95)).EndObject();
+  }
+  json.EndObject();
   json.Key("saturation").String(s.saturation);
 }
 

@@ -131,6 +131,19 @@ std::string BenchText(const BenchHeader& header, const BenchSummary& summary,
                   Line(painter, "reuse",
                        absl::StrCat(Percent(summary.reuse_exact_share), " exact prefix, ",
                                     Percent(summary.reuse_features_share), " vision features")));
+  if (const Histogram& first = summary.estimate_first_error; first.count() > 0) {
+    const Histogram& total = summary.estimate_total_error;
+    absl::StrAppend(
+        &out,
+        Line(painter, "estimates",
+             absl::StrCat(
+                 "first token off by ", Percent(first.Percentile(0.5)), " (median), ",
+                 Percent(first.Percentile(0.95)), " (p95) in ", first.count(),
+                 total.count() == 0
+                     ? std::string()
+                     : absl::StrCat("; last token off by ", Percent(total.Percentile(0.5)), ", ",
+                                    Percent(total.Percentile(0.95)), " in ", total.count()))));
+  }
   if (!summary.saturation.empty()) {
     absl::StrAppend(&out,
                     Line(painter, "saturated", painter.Paint(Style::kYellow, summary.saturation)));

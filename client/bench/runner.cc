@@ -11,6 +11,7 @@
 #include "client/bench/timer.h"
 #include "client/digest.h"
 #include "client/error.h"
+#include "client/format.h"
 #include "client/uploader.h"
 #include "videonsa/v1/clip.grpc.pb.h"
 
@@ -152,10 +153,18 @@ class LoadRun {
       call->context.AddMetadata("authorization", absl::StrCat("Bearer ", options_.bearer_token));
     }
     const double sent = Now();
-    qa_[i % qa_.size()]->async()->Estimate(&call->context, &call->request, &call->response,
-                                           [this, i, sent, call](const grpc::Status& status) {
-                                             EndUnary(i, sent, FromGrpc(status), 0);
-                                           });
+    qa_[i % qa_.size()]->async()->Estimate(
+        &call->context, &call->request, &call->response,
+        [this, i, sent, call](const grpc::Status& status) {
+          {
+            absl::MutexLock lock(&mutex_);
+            Sample& sample = samples_[i];
+            sample.estimate_first_s =
+                absl::ToDoubleSeconds(FromProto(call->response.time_to_first_token()));
+            sample.estimate_total_s = absl::ToDoubleSeconds(FromProto(call->response.total()));
+          }
+          EndUnary(i, sent, FromGrpc(status), 0);
+        });
   }
 
   // Uploads block, so each has a thread; their number is bounded by max_inflight.

@@ -31,6 +31,8 @@ struct Sample {
   std::vector<float> gaps_s;     ///< between tokens, as deltas arrived
   int64_t tokens = 0;            ///< counted from the deltas
   int64_t uploaded_bytes = 0;
+  double estimate_first_s = -1;  ///< kEstimate: predicted time to the first token
+  double estimate_total_s = -1;  ///< kEstimate: predicted time to the last token
   std::string answer;
   proto::AskResult result;  ///< without its text and lists
   Verdict verdict = Verdict::kUnchecked;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -118,6 +119,38 @@ void SummarizeAttention(const std::vector<const Sample*>& answered, BenchSummary
                        {"selected", selected / n},
                        {"window", window / n},
                        {"dense", dense / n}};
+}
+
+// What the server itself needed for the answer, without queue and media: what Estimate predicts.
+void SummarizeEstimates(const std::vector<Sample>& samples, BenchSummary& out) {
+  std::vector<const Sample*> by_end;
+  for (const Sample& sample : samples) {
+    if (sample.ok()) by_end.push_back(&sample);
+  }
+  const auto time_of = [](const Sample* sample) {
+    return sample->plan.kind == RequestKind::kEstimate ? sample->end_s : sample->sent_s;
+  };
+  std::stable_sort(by_end.begin(), by_end.end(),
+                   [&](const Sample* a, const Sample* b) { return time_of(a) < time_of(b); });
+  std::map<int, const Sample*> estimates;  // the last one, by item
+  for (const Sample* sample : by_end) {
+    if (sample->plan.kind == RequestKind::kEstimate) {
+      if (sample->estimate_first_s > 0) estimates[sample->plan.item] = sample;
+      continue;
+    }
+    const auto found = estimates.find(sample->plan.item);
+    const proto::Timing& timing = sample->result.timing();
+    const bool fresh = sample->result.kv_reuse() != proto::KV_REUSE_EXACT &&
+                       sample->result.kv_reuse() != proto::KV_REUSE_FEATURES;
+    if (found == estimates.end() || !fresh || sample->plan.kind != RequestKind::kAsk) continue;
+    const double first = SecondsOf(timing.vision_encode()) + SecondsOf(timing.prefill());
+    const double total = first + SecondsOf(timing.generate());
+    if (first <= 0) continue;
+    const Sample& estimate = *found->second;
+    out.estimate_first_error.Record(std::abs(estimate.estimate_first_s - first) / first);
+    if (sample->result.finish_reason() != proto::AskResult::FINISH_REASON_LENGTH) continue;
+    out.estimate_total_error.Record(std::abs(estimate.estimate_total_s - total) / total);
+  }
 }
 
 void SummarizeSeconds(const std::vector<Sample>& samples, BenchSummary& out) {
@@ -340,6 +373,7 @@ BenchSummary Summarize(const std::vector<Sample>& samples, const Slo& slo, bool 
   const int64_t wanted = out.scheduled - out.cancelled;
   out.goodput_share = wanted > 0 ? static_cast<double>(out.good) / static_cast<double>(wanted) : 0;
   SummarizeAttention(answered, out);
+  SummarizeEstimates(samples, out);
   SummarizeSeconds(samples, out);
   if (open_loop) out.saturation = SaturationNote(answered);
   return out;

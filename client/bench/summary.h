@@ -79,6 +79,12 @@ struct BenchSummary {
   double reuse_exact_share = 0;
   double reuse_features_share = 0;
 
+  /// How wrong Estimate was, as |predicted - real| / real: the last estimate of an item against
+  /// every later answer to it that reused nothing; vision + prefill, and until the last token for
+  /// answers that used all the tokens they were allowed.
+  Histogram estimate_first_error;
+  Histogram estimate_total_error;
+
   std::vector<SecondOfRun> seconds;
   std::string saturation;  ///< a sentence if the server fell behind; else empty
 

@@ -102,6 +102,12 @@ std::string StatusText(const proto::GetServerStatusResponse& status, const Paint
     table.Row("memory", HumanBytes(static_cast<double>(status.resident_bytes())));
   }
   table.Row("decoders", absl::StrCat(status.decoder_processes()));
+  if (status.cost_model().steps() > 0) {
+    table.Row("predicted", absl::StrFormat("steps to within %.0f %% of %s (mean of recent ones)",
+                                           100 * status.cost_model().error_ratio(),
+                                           Grouped(status.cost_model().steps())));
+    table.Row("cost model", PrintableText(status.cost_model().description()));
+  }
   for (const proto::Device& device : status.devices()) {
     std::string memory;
     if (device.memory_total_bytes() > 0) {

@@ -129,10 +129,10 @@ double CostModel::StepSeconds(const StepWork& work) const {
          DecodeSeconds(work.decode_rows, work.decode_kv_tokens);
 }
 
-void CostModel::Observe(const StepWork& work, const StepResult& result) {
+double CostModel::Observe(const StepWork& work, const StepResult& result) {
   const double real =
       absl::ToDoubleSeconds(result.vision_time + result.prefill_time + result.decode_time);
-  if (real <= 0) return;
+  if (real <= 0) return -1;
   const double error = std::abs(StepSeconds(work) - real) / real;
   relative_error_ =
       num_observed_ == 0 ? error : relative_error_ + kErrorSmoothing * (error - relative_error_);
@@ -148,6 +148,7 @@ void CostModel::Observe(const StepWork& work, const StepResult& result) {
     decode_.Observe({1, work.decode_rows, work.decode_kv_tokens},
                     absl::ToDoubleSeconds(result.decode_time));
   }
+  return error;
 }
 
 std::string CostModel::ToString() const {

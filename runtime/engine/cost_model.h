@@ -49,8 +49,9 @@ class CostModel {
   double DecodeSeconds(double rows, double kv_tokens) const;
   double StepSeconds(const StepWork& work) const;
 
-  /// Corrects the model with a finished step.
-  void Observe(const StepWork& work, const StepResult& result);
+  /// Corrects the model with a finished step; returns how wrong the prediction for it was, as
+  /// |predicted - real| / real, or a negative number if the step took no time.
+  double Observe(const StepWork& work, const StepResult& result);
 
   /// Steps that the fit has seen; predictions are worth acting on from kCalibratedSteps on.
   int64_t num_observed() const { return num_observed_; }

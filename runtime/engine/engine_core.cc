@@ -177,8 +177,7 @@ void EngineCore::On(StepDone event) {
   submitted_.pop_front();
   --jobs_in_flight_;
   CheckStepComplete(step, event);
-  cost_.Observe(step.work, event.result);
-  CountStep(step, event.result);
+  CountStep(step, event.result, cost_.Observe(step.work, event.result));
   for (Sequence* sequence : step.members) {
     --sequence->in_flight;
     VNSA_CHECK_GE(sequence->in_flight, 0) << "I7: request " << sequence->request.id;

@@ -113,7 +113,8 @@ class EngineCore {
 
   void TakeToken(const SampledToken& token);
   void ReportProgress(const SubmittedStep& step);
-  void CountStep(const SubmittedStep& step, const StepResult& result) const;
+  /// `error` is what CostModel::Observe said.
+  void CountStep(const SubmittedStep& step, const StepResult& result, double error) const;
   void CheckStepComplete(const SubmittedStep& step, const StepDone& event);
   /// Ends a request; idempotent. The sequence may be destroyed.
   void End(Sequence& sequence, absl::Status status, FinishReason reason);

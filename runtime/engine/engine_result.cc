@@ -41,7 +41,8 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
   return result;
 }
 
-void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result) const {
+void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result,
+                           double error) const {
   const StepPlan& plan = step.plan;
   if (step.members.empty()) return;
   const bool prefills = !plan.prefill.empty() || !plan.vision.empty();
@@ -53,6 +54,7 @@ void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result) 
       absl::ToDoubleSeconds(result.vision_time + result.prefill_time + result.decode_time));
   metrics_.step_sequences[i].Observe(static_cast<double>(step.members.size()));
   metrics_.step_tokens[i].Observe(step.work.prefill_tokens + step.work.decode_rows);
+  if (error >= 0) metrics_.step_error[i].Observe(error);
   metrics_.feature_cache_queries.Add(static_cast<double>(plan.vision.size()));
   metrics_.feature_cache_hits.Add(static_cast<double>(result.reused_vision.size()));
 }

@@ -62,7 +62,10 @@ struct RuntimeStats {
   int64_t kv_page_bytes = 0;
   int decoder_processes = 0;
   int cpu_threads = 0;
-  absl::Status failure;  ///< not OK once a device was lost
+  absl::Status failure;          ///< not OK once a device was lost
+  int64_t cost_model_steps = 0;  ///< steps that predictions rest on
+  double cost_model_error = 0;   ///< mean |predicted - real| / real over recent steps
+  std::string cost_model;        ///< coefficients, one line for people
 };
 
 /// The server's inside: media, text, engine and workers behind one face.

@@ -241,6 +241,11 @@ RuntimeStats RuntimeImpl::Stats() const {
   stats.decoder_processes = parts_.media->num_decoders();
   stats.cpu_threads = parts_.cpu_threads;
   stats.failure = snapshot.failure;
+  if (snapshot.cost) {
+    stats.cost_model_steps = snapshot.cost->num_observed();
+    stats.cost_model_error = snapshot.cost->relative_error();
+    stats.cost_model = snapshot.cost->ToString();
+  }
   return stats;
 }
 

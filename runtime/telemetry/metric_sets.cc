@@ -22,6 +22,10 @@ EngineMetrics EngineMetrics::Create(MetricsRegistry& registry) {
                                                 buckets::Sequences(), phase);
     m.step_tokens[i] = registry.AddHistogram("videonsa_batch_tokens", "Tokens per step.",
                                              buckets::Tokens(), phase);
+    m.step_error[i] = registry.AddHistogram(
+        "videonsa_cost_model_error_ratio",
+        "Predicted against real duration of an engine step: difference by reality.",
+        buckets::Ratio(), phase);
   }
   const auto pages = [&registry](const char* state) {
     return registry.AddGauge("videonsa_kv_pages", "KV pages by state; they sum to the capacity.",

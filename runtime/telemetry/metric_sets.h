@@ -26,6 +26,7 @@ struct EngineMetrics {
   std::array<Histogram, kNumStepPhases> step_seconds;
   std::array<Histogram, kNumStepPhases> step_sequences;
   std::array<Histogram, kNumStepPhases> step_tokens;
+  std::array<Histogram, kNumStepPhases> step_error;  ///< |predicted - real| / real seconds
 
   Gauge kv_pages_free, kv_pages_active, kv_pages_cached, kv_pages_pinned;  ///< sum to capacity
   Gauge kv_pages_capacity;

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "client/bench/summary.h"
 #include "client/channel.h"
+#include "client/format.h"
 #include "tests/client/fake_server.h"
 
 namespace videonsa::client {
@@ -167,6 +168,20 @@ TEST_F(BenchRunTest, EstimatesAreUnary) {
   const BenchSummary summary = Run(spec);
   EXPECT_EQ(summary.ok, 20);
   EXPECT_EQ(summary.Find("estimate")->histogram.count(), 20);
+  EXPECT_EQ(summary.estimate_first_error.count(), 0);  // nothing to compare with
+}
+
+TEST_F(BenchRunTest, EstimatesAreComparedWithWhatAnswersTook) {
+  PlanSpec spec = Constant(200, 40);
+  spec.mix = {{RequestKind::kEstimate, 0.5}, {RequestKind::kAsk, 0.5}};
+  const BenchSummary summary = Run(spec);
+  EXPECT_EQ(summary.ok, 40);
+  ASSERT_GT(summary.estimate_first_error.count(), 0);
+  // The fake server predicts 3 s until the first token, whatever it then reports.
+  const proto::Timing timing = SampleResult().timing();
+  const double real = absl::ToDoubleSeconds(FromProto(timing.vision_encode())) +
+                      absl::ToDoubleSeconds(FromProto(timing.prefill()));
+  EXPECT_NEAR(summary.estimate_first_error.Percentile(0.5), std::abs(3 - real) / real, 1e-2);
 }
 
 TEST_F(BenchRunTest, StopEndsTheRunEarly) {

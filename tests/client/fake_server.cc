@@ -264,6 +264,8 @@ class FakeQa final : public proto::VideoQaService::Service {
     response->set_kv_pages(80);
     response->set_kv_bytes(123'456'789);
     response->set_admissible(true);
+    response->mutable_time_to_first_token()->set_seconds(3);
+    response->mutable_total()->set_seconds(4);
     return grpc::Status::OK;
   }
 

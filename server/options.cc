@@ -233,6 +233,9 @@ void AddModelRows(std::vector<Row>& rows) {
                   }});
   rows.push_back(Number<int>("threads", "threads", 0, 1024, VNSA_FIELD(int, runtime.cpu_threads),
                              "Threads that compute; 0: all cores."));
+  rows.push_back(Number<int>("cpu-workers", "workers", 1, 64, VNSA_FIELD(int, runtime.cpu_workers),
+                             "Groups of threads that each hold the model and a share of the KV "
+                             "memory; one that fails is restarted beside the others."));
   rows.push_back(Bytes("kv-bytes", 0, kMaxBytes, VNSA_FIELD(int64_t, runtime.kv_bytes),
                        "Memory for keys and values; 0: chosen from context and free memory."));
   rows.push_back(Number<int64_t>("max-context", "tokens", 0, int64_t{1} << 24,

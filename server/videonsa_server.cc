@@ -129,7 +129,7 @@ void VideonsaServer::SetHealth() {
   for (grpc::Server* const server : {public_.get(), admin_.get()}) {
     if (server == nullptr) continue;
     grpc::HealthCheckServiceInterface* const health = server->GetHealthCheckService();
-    const bool ready = state == ServerState::kReady;
+    const bool ready = state == ServerState::kReady && serving_;
     health->SetServingStatus("", ready);
     health->SetServingStatus("readiness", ready);
     health->SetServingStatus("liveness", state != ServerState::kFailed);
@@ -202,9 +202,16 @@ int VideonsaServer::Drain(absl::Duration grace, absl::Duration timeout, absl::No
 
 void VideonsaServer::Tick() {
   core_->watchdog.Tick(clock_.Monotonic());
-  if (Runtime* const runtime = core_->runtime();
-      runtime != nullptr && !runtime->Stats().failure.ok() && core_->MoveTo(ServerState::kFailed)) {
+  Runtime* const runtime = core_->runtime();
+  if (runtime == nullptr) return;
+  const RuntimeStats stats = runtime->Stats();
+  if (!stats.failure.ok() && core_->MoveTo(ServerState::kFailed)) {
     Log(LogLevel::kError, "the runtime has failed");
+    SetHealth();
+  }
+  if (const bool serving = stats.workers_serving > 0; serving != serving_) {
+    // All workers are being restarted, or one is back.
+    serving_ = serving;
     SetHealth();
   }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -30,7 +31,7 @@ class VideoQaService;
 ///
 /// It listens at once and answers LOADING until Serve gives it a runtime, so that probes can tell a
 /// loading server from a dead one. Health names: "" and "readiness" (READY), "liveness" (not
-/// FAILED), and the public services.
+/// FAILED), and the public services. Nobody is ready while all workers are being restarted.
 ///
 /// Threads: Start, Serve, Drain and the destructor from one thread; the rest from any.
 class VideonsaServer {
@@ -91,7 +92,8 @@ class VideonsaServer {
   int admin_port_ = 0;
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool shut_ = false;  // owner thread: listeners are closed
+  bool shut_ = false;                // owner thread: listeners are closed
+  std::atomic<bool> serving_{true};  // some worker takes work
   std::thread maintenance_;
 };
 

@@ -91,6 +91,10 @@ std::string StatusText(const proto::GetServerStatusResponse& status, const Paint
               HumanDuration(absl::Now() - absl::FromUnixSeconds(status.start_time().seconds())));
   }
   table.Row("requests", absl::StrCat(status.running(), " running, ", status.waiting(), " waiting"));
+  if (status.workers() > 1 || status.workers_serving() < status.workers()) {
+    table.Row("workers",
+              absl::StrCat(status.workers_serving(), " of ", status.workers(), " serving"));
+  }
   if (status.kv_pages_total() > 0) {
     table.Row("pages", absl::StrCat(Grouped(status.kv_pages_used()), " of ",
                                     Grouped(status.kv_pages_total()), " used  ",

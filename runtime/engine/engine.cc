@@ -36,20 +36,50 @@ absl::Status Draining() {
                    "the server is draining");
 }
 
+EngineOptions WithWorkers(EngineOptions options, size_t num_workers, bool restarts) {
+  options.num_workers = static_cast<int>(num_workers);
+  options.restarts = restarts;
+  return options;
+}
+
+std::vector<std::unique_ptr<Executor>> OneExecutor(std::unique_ptr<Executor> executor) {
+  std::vector<std::unique_ptr<Executor>> executors;
+  executors.push_back(std::move(executor));
+  return executors;
+}
+
 }  // namespace
 
 Engine::Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock,
                EngineMetrics metrics)
-    : options_(options),
-      info_(executor->info()),
+    : Engine(options, OneExecutor(std::move(executor)), clock, std::move(metrics)) {}
+
+Engine::Engine(const EngineOptions& options, std::vector<std::unique_ptr<Executor>> executors,
+               const Clock& clock, EngineMetrics metrics, ExecutorFactory restart,
+               std::function<void(int)> on_worker_start)
+    : options_(WithWorkers(options, executors.size(), restart != nullptr)),
+      info_(executors.front()->info()),
       clock_(clock),
       open_(options.max_running, options.max_waiting),
       inbox_(OpenRequests::kMessagesPerRequest * open_.capacity() * 2 + kInboxSlack),
+      restarts_(restart != nullptr),
       core_(options_, info_, clock_, &open_, std::move(metrics)) {
   core_.UpdateGauges();
   PublishSnapshot();
-  worker_ = std::make_unique<Worker>(std::move(executor), options.plan_depth,
-                                     [this](WorkerEvent event) { Report(std::move(event)); });
+  {
+    absl::MutexLock lock(&snapshot_mutex_);
+    num_serving_ = options_.num_workers;
+  }
+  for (int i = 0; i < options_.num_workers; ++i) {
+    VNSA_CHECK_EQ(executors[i]->info().num_pages, info_.num_pages) << "worker " << i;
+    workers_.push_back(
+        std::make_unique<Worker>(std::move(executors[i]),
+                                 Worker::Options{.index = i,
+                                                 .depth = options_.plan_depth,
+                                                 .restart = restart,
+                                                 .on_start = on_worker_start},
+                                 [this](WorkerEvent event) { Report(std::move(event)); }));
+  }
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -57,7 +87,7 @@ Engine::~Engine() {
   Drain(absl::ZeroDuration());
   inbox_.Close();
   thread_.join();
-  worker_.reset();
+  workers_.clear();
 }
 
 void Engine::Post(EngineMessage message) {
@@ -120,7 +150,15 @@ int Engine::Drain(absl::Duration timeout) {
 void Engine::Report(WorkerEvent event) {
   if (const auto* failed = std::get_if<WorkerFailed>(&event)) {
     absl::MutexLock lock(&snapshot_mutex_);
-    failure_ = failed->status;
+    num_restarting_ += restarts_;
+    if (--num_serving_ == 0) failure_ = failed->status;
+  } else if (const auto* restarted = std::get_if<WorkerRestarted>(&event)) {
+    absl::MutexLock lock(&snapshot_mutex_);
+    --num_restarting_;
+    if (restarted->status.ok()) {
+      ++num_serving_;
+      failure_ = absl::OkStatus();
+    }
   }
   std::visit([this](auto&& e) { Post(std::move(e)); }, std::move(event));
 }
@@ -129,6 +167,8 @@ EngineSnapshot Engine::Snapshot() const {
   absl::MutexLock lock(&snapshot_mutex_);
   EngineSnapshot snapshot = snapshot_;
   snapshot.failure = failure_;
+  snapshot.lost = num_serving_ == 0 && num_restarting_ == 0;
+  snapshot.workers_serving = num_serving_;
   return snapshot;
 }
 
@@ -156,11 +196,14 @@ void Engine::Loop() {
     if (!message) message = EngineMessage(TickMessage{});
     core_.Handle(*std::move(message));
     while (std::optional<EngineMessage> more = inbox_.TryPop()) core_.Handle(*std::move(more));
-    while (std::optional<WorkerJob> job = core_.NextJob()) worker_->Submit(*std::move(job));
+    while (std::optional<WorkerJob> job = core_.NextJob()) {
+      const int worker = job->worker;
+      workers_[worker]->Submit(*std::move(job));
+    }
     PublishSnapshot();
     MaybeUpdateGauges();
   }
-  worker_->Close();
+  for (const auto& worker : workers_) worker->Close();
 }
 
 }  // namespace videonsa

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,12 +18,22 @@
 
 namespace videonsa {
 
-/// The thread that owns all sequences, and the worker thread that owns the executor.
+/// The thread that owns all sequences, and a worker thread for each executor.
 ///
 /// Threads: all public methods may be called from any thread; only Drain waits.
 class Engine {
  public:
-  /// Starts both threads. `clock` outlives the engine.
+  /// Starts the threads. `clock` outlives the engine. EngineOptions::num_workers and `restarts` are
+  /// taken from the other arguments.
+  ///
+  /// A worker whose executor fails ends what runs on it with UNAVAILABLE and opens another executor
+  /// by `restart`, if there is one; the others go on. `on_worker_start` is called first by each
+  /// worker's thread, with its index.
+  /// Requires: at least one executor; all have equal info().
+  Engine(const EngineOptions& options, std::vector<std::unique_ptr<Executor>> executors,
+         const Clock& clock, EngineMetrics metrics = {}, ExecutorFactory restart = nullptr,
+         std::function<void(int)> on_worker_start = nullptr);
+  /// One worker that is never restarted.
   Engine(const EngineOptions& options, std::unique_ptr<Executor> executor, const Clock& clock,
          EngineMetrics metrics = {});
   /// Ends what is open with UNAVAILABLE and joins the threads.
@@ -66,11 +77,15 @@ class Engine {
   OpenRequests open_;
   BoundedQueue<EngineMessage> inbox_;
   std::atomic<uint64_t> next_id_{1};
-  std::unique_ptr<Worker> worker_;
+  const bool restarts_;
+  std::vector<std::unique_ptr<Worker>> workers_;
 
   mutable absl::Mutex snapshot_mutex_;
   EngineSnapshot snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
-  absl::Status failure_ ABSL_GUARDED_BY(snapshot_mutex_);  // known before anybody's end is
+  // Known before anybody's end is; not OK while no worker serves.
+  absl::Status failure_ ABSL_GUARDED_BY(snapshot_mutex_);
+  int num_serving_ ABSL_GUARDED_BY(snapshot_mutex_) = 0;
+  int num_restarting_ ABSL_GUARDED_BY(snapshot_mutex_) = 0;
 
   EngineCore core_;                                         // engine thread only
   absl::Duration gauges_time_ = -absl::InfiniteDuration();  // engine thread only

@@ -29,8 +29,12 @@ EngineCore::EngineCore(const EngineOptions& options, const ExecutorInfo& info, c
       clock_(clock),
       observer_(observer),
       metrics_(std::move(metrics)),
-      admission_(info, options.hidden_bytes),
-      cost_(info) {}
+      max_running_a_lane_((options.max_running + options.num_workers - 1) / options.num_workers),
+      cost_(info),
+      attention_(options.num_workers, 1) {
+  VNSA_CHECK_GE(options.num_workers, 1);
+  for (int i = 0; i < options.num_workers; ++i) lanes_.emplace_back(i, info, options.hidden_bytes);
+}
 
 void EngineCore::Handle(EngineMessage message) {
   ExpireDeadlines();
@@ -104,8 +108,9 @@ void EngineCore::PredictCost(Sequence& sequence) const {
     if (visual != nullptr) patches += static_cast<double>(visual->grid.num_patches());
   }
   const double tokens = sequence.prompt_len();
+  sequence.vision_seconds = cost_.VisionSeconds(patches);
   sequence.prefill_seconds =
-      cost_.VisionSeconds(patches) +
+      sequence.vision_seconds +
       cost_.PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()));
   sequence.predicted_seconds = sequence.prefill_seconds + prompt.spec.sampling.max_output_tokens *
                                                               cost_.DecodeSeconds(1, tokens);
@@ -171,11 +176,13 @@ void EngineCore::On(SequencesReleased event) {
 }
 
 void EngineCore::On(StepDone event) {
-  VNSA_CHECK(!submitted_.empty() && submitted_.front().plan.step == event.result.step)
-      << "I9: step " << event.result.step << " was not next";
-  const SubmittedStep step = std::move(submitted_.front());
-  submitted_.pop_front();
-  --jobs_in_flight_;
+  Lane& lane = lanes_[event.worker];
+  VNSA_CHECK(!lane.submitted.empty() && lane.submitted.front().plan.step == event.result.step)
+      << "I9: step " << event.result.step << " was not next for worker " << event.worker;
+  const SubmittedStep step = std::move(lane.submitted.front());
+  lane.submitted.pop_front();
+  --lane.jobs_in_flight;
+  attention_[lane.index] = 1;
   CheckStepComplete(step, event);
   CountStep(step, event.result, cost_.Observe(step.work, event.result));
   for (Sequence* sequence : step.members) {
@@ -201,24 +208,54 @@ void EngineCore::On(StepDone event) {
 }
 
 void EngineCore::On(WorkerFailed event) {
-  failure_ = std::move(event.status);
-  submitted_.clear();
-  jobs_in_flight_ = 0;
-  std::vector<Sequence*> open;
-  for (auto& [id, sequence] : sequences_) open.push_back(sequence.get());
-  for (Sequence* sequence : open) {
+  Lane& lane = lanes_[event.worker];
+  lane.state = options_.restarts ? Lane::State::kRestarting : Lane::State::kLost;
+  ++lane.epoch;
+  std::vector<Sequence*> lost = lane.running;
+  lost.insert(lost.end(), lane.ended.begin(), lane.ended.end());
+  for (Sequence* sequence : lost) {
     sequence->in_flight = 0;
-    if (sequence->phase() != SequencePhase::kFinished) {
-      const bool waits = sequence->phase() == SequencePhase::kWaitingMedia ||
-                         sequence->phase() == SequencePhase::kWaiting;
-      End(*sequence, DeviceLost(failure_), FinishReason::kStop);
-      if (waits) continue;
-    }
+    End(*sequence, DeviceLost(event.status), FinishReason::kStop);
     if (!sequence->finish_sent) SendFinish(*sequence, {});
     if (sequence->pages.size() > 0) Unadmit(*sequence);
     Forget(*sequence);
   }
-  ended_.clear();
+  // Ended sequences whose release was under way are known by their phase alone.
+  std::vector<Sequence*> released;
+  for (auto& [id, sequence] : sequences_) {
+    if (sequence->lane == lane.index) released.push_back(sequence.get());
+  }
+  for (Sequence* sequence : released) {
+    VNSA_CHECK(sequence->phase() == SequencePhase::kFinished)
+        << "I6: request " << sequence->request.id;
+    if (!sequence->finish_sent) SendFinish(*sequence, {});
+    Forget(*sequence);
+  }
+  lane.ended.clear();
+  lane.to_add.clear();
+  lane.Reset(info_, options_.hidden_bytes);
+  if (!options_.restarts) EndIfAllLost(event.status);
+}
+
+void EngineCore::On(WorkerRestarted event) {
+  Lane& lane = lanes_[event.worker];
+  VNSA_CHECK(lane.state == Lane::State::kRestarting) << "worker " << event.worker;
+  lane.state = event.status.ok() ? Lane::State::kServing : Lane::State::kLost;
+  admission_changed_ = true;
+  attention_[lane.index] = 1;
+  if (!event.status.ok()) EndIfAllLost(event.status);
+}
+
+void EngineCore::EndIfAllLost(const absl::Status& cause) {
+  for (const Lane& lane : lanes_) {
+    if (lane.state != Lane::State::kLost) return;
+  }
+  failure_ = cause;
+  std::vector<Sequence*> open;
+  for (auto& [id, sequence] : sequences_) open.push_back(sequence.get());
+  for (Sequence* sequence : open) {
+    End(*sequence, DeviceLost(failure_), FinishReason::kStop);
+  }
 }
 
 void EngineCore::TakeToken(const SampledToken& token) {
@@ -229,7 +266,9 @@ void EngineCore::TakeToken(const SampledToken& token) {
   if (sequence->phase() == SequencePhase::kPrefill) {
     sequence->SetPhase(SequencePhase::kDecode);
     sequence->first_token_time = now;
-    admission_.Publish(*sequence);
+    Lane& lane = lanes_[sequence->lane];
+    lane.admission->Publish(*sequence);
+    lane.prefill_seconds -= std::exchange(sequence->prefill_left, 0);
     sequence->request.stream->Prefilled(sequence->prompt->prompt_tokens, sequence->cached_tokens,
                                         now - sequence->admit_time);
   }
@@ -299,12 +338,16 @@ void EngineCore::End(Sequence& sequence, absl::Status status, FinishReason reaso
     waiting_seconds_ -= sequence.predicted_seconds;
   }
   if (phase == SequencePhase::kPrefill || phase == SequencePhase::kDecode) {
-    std::erase(running_, &sequence);
+    Lane& lane = lanes_[sequence.lane];
+    std::erase(lane.running, &sequence);
+    --running_;
     running_seconds_ -= sequence.predicted_seconds;
+    lane.prefill_seconds -= std::exchange(sequence.prefill_left, 0);
+    attention_[sequence.lane] = 1;
   }
   admission_changed_ = true;
   if (phase == SequencePhase::kPrefill || phase == SequencePhase::kDecode) {
-    ended_.push_back(&sequence);
+    lanes_[sequence.lane].ended.push_back(&sequence);
     // A complete answer waits for its account; a failed one need not.
     if (!sequence.end_status.ok()) SendFinish(sequence, {});
     return;
@@ -314,7 +357,7 @@ void EngineCore::End(Sequence& sequence, absl::Status status, FinishReason reaso
 }
 
 void EngineCore::Unadmit(Sequence& sequence) {
-  admission_.Release(sequence);
+  lanes_[sequence.lane].admission->Release(sequence);
   admission_changed_ = true;
 }
 
@@ -338,12 +381,16 @@ EngineSnapshot EngineCore::Snapshot() const {
   EngineSnapshot snapshot;
   snapshot.waiting_media = waiting_media_;
   snapshot.waiting = waiting_.size();
-  snapshot.running = static_cast<int>(running_.size());
+  snapshot.running = running_;
   for (const Priority priority : {Priority::kBatch, Priority::kStandard, Priority::kInteractive}) {
     snapshot.waiting_by_priority[static_cast<int>(priority)] = waiting_.size(priority);
   }
-  snapshot.pages_total = admission_.pool().capacity();
-  snapshot.pages_used = admission_.pool().num_used();
+  for (const Lane& lane : lanes_) {
+    snapshot.pages_total += lane.admission->pool().capacity();
+    snapshot.pages_used += lane.admission->pool().num_used();
+    snapshot.workers_serving += lane.state == Lane::State::kServing;
+  }
+  snapshot.workers = static_cast<int>(lanes_.size());
   snapshot.backlog_seconds = std::max(0.0, waiting_seconds_ + running_seconds_);
   snapshot.steps = next_step_ - 1;
   snapshot.cost = cost_;

@@ -14,6 +14,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/engine/admission.h"
 #include "runtime/engine/cost_model.h"
+#include "runtime/engine/lane.h"
 #include "runtime/engine/messages.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/sequence.h"
@@ -24,7 +25,9 @@
 namespace videonsa {
 
 struct EngineOptions {
-  int max_running = 64;   ///< admitted sequences
+  int num_workers = 1;    ///< of equal devices
+  bool restarts = false;  ///< a failed worker will report WorkerRestarted
+  int max_running = 64;   ///< admitted sequences, of all workers together
   int max_waiting = 256;  ///< requests before admission, media stage included
   int plan_depth = 1;     ///< steps submitted and not done; 2 hides the engine behind the device
   StepBudget step;
@@ -49,11 +52,17 @@ struct EngineSnapshot {
   int waiting_by_priority[3] = {0, 0, 0};  ///< ready, not admitted; by Priority
   double backlog_seconds = 0;              ///< predicted work of everything admitted or ready
   uint64_t steps = 0;
+  int workers = 0;
+  int workers_serving = 0;
   std::optional<CostModel> cost;
-  absl::Status failure;
+  absl::Status failure;  ///< not OK while no worker serves
+  bool lost = false;     ///< and none will again
 };
 
 /// The engine without its thread: takes messages, gives jobs. Deterministic given its clock.
+///
+/// One queue feeds all workers: a request is bound to one when it is admitted, to the one that is
+/// predicted to reach its first token first, counting the pages and features that it holds.
 ///
 /// Owner: engine thread only.
 /// Invariants: I6-I11 of runtime/README.md.
@@ -64,14 +73,14 @@ class EngineCore {
              EngineObserver* observer, EngineMetrics metrics = {});
 
   void Handle(EngineMessage message);
-  /// What the worker should do next; nothing if plan_depth jobs are outstanding or there is
-  /// nothing to do. The caller submits it.
+  /// What some worker should do next; nothing if all have plan_depth jobs outstanding or there is
+  /// nothing to do. The caller submits it to WorkerJob::worker.
   std::optional<WorkerJob> NextJob();
   /// When Handle(TickMessage) is due at the latest; infinite if nobody has a deadline.
   absl::Duration NextDeadline() const;
 
   EngineSnapshot Snapshot() const;
-  const AdmissionPolicy& admission() const { return admission_; }
+  const AdmissionPolicy& admission(int worker = 0) const { return *lanes_[worker].admission; }
   int num_open() const { return static_cast<int>(sequences_.size()); }
   /// Sets the gauges to what is true now; linear in the pages of the prefix index.
   void UpdateGauges() const;
@@ -79,13 +88,7 @@ class EngineCore {
   void CheckInvariants() const;
 
  private:
-  struct SubmittedStep {
-    StepPlan plan;
-    StepWork work;
-    std::vector<Sequence*> members;  // one entry a slice, counted in in_flight (I7)
-    std::vector<Sequence*> due;      // whose slice samples a token
-  };
-
+  void CheckLane(const Lane& lane) const;
   void On(SubmitMessage message);
   void On(ReadyMessage message);
   void On(FailMessage message);
@@ -96,17 +99,20 @@ class EngineCore {
   void On(SequencesReleased event);
   void On(StepDone event);
   void On(WorkerFailed event);
+  void On(WorkerRestarted event);
 
   Sequence* Find(RequestId id);
   void ExpireDeadlines();
   absl::Status CheckDeadline(const Sequence& sequence) const;
   void PredictCost(Sequence& sequence) const;
 
-  void Admit(WorkerJob& job);
-  bool AdmitOne(WorkerJob& job);
-  void Start(Sequence& sequence, WorkerJob& job);
-  void ReleaseEnded(WorkerJob& job);
-  void Plan(WorkerJob& job, SubmittedStep& step);
+  void Admit();
+  bool AdmitOne();
+  bool TryStart(Sequence& sequence);
+  void Start(Sequence& sequence, Lane& lane);
+  std::optional<WorkerJob> JobFor(Lane& lane);
+  void ReleaseEnded(Lane& lane, WorkerJob& job);
+  void Plan(Lane& lane, WorkerJob& job, SubmittedStep& step);
   SequenceView ViewOf(const Sequence& sequence) const;
   void NotePlanned(const StepPlan& plan, SubmittedStep& step);
   Sequence& Join(SequenceId id, SubmittedStep& step);
@@ -122,6 +128,8 @@ class EngineCore {
   GenerateResult FinalResult(Sequence& sequence, absl::Duration now) const;
   /// Gives back what the sequence reserved.
   void Unadmit(Sequence& sequence);
+  /// If no worker will serve again, ends everything.
+  void EndIfAllLost(const absl::Status& cause);
   void Forget(Sequence& sequence);
 
   const EngineOptions options_;
@@ -129,18 +137,16 @@ class EngineCore {
   const Clock& clock_;
   EngineObserver* const observer_;
   const EngineMetrics metrics_;
-  AdmissionPolicy admission_;
+  const int max_running_a_lane_;
+  std::vector<Lane> lanes_;
   CostModel cost_;
   WaitingQueue waiting_;
   absl::flat_hash_map<RequestId, std::unique_ptr<Sequence>> sequences_;
-  std::vector<Sequence*> running_;  // kPrefill and kDecode, in order of admission
-  std::vector<Sequence*> ended_;    // kFinished, still known to the executor
   absl::btree_set<std::pair<absl::Duration, uint64_t>> deadlines_;
-  std::deque<SubmittedStep> submitted_;
-  int jobs_in_flight_ = 0;
+  std::vector<uint8_t> attention_;  // by lane: there may be something to do
   uint64_t next_step_ = 1;
   bool admission_changed_ = false;  // something happened that may let a waiting request in
-  double prefill_clock_ = 0;        // least service among prefills, never decreasing
+  int running_ = 0;                 // in all lanes
   int waiting_media_ = 0;
   double waiting_seconds_ = 0;
   double running_seconds_ = 0;

@@ -28,58 +28,101 @@ double PrefillWeight(Priority priority) {
 }  // namespace
 
 std::optional<WorkerJob> EngineCore::NextJob() {
-  if (!failure_.ok() || jobs_in_flight_ >= options_.plan_depth) return std::nullopt;
+  if (!failure_.ok()) return std::nullopt;
+  Admit();
+  for (Lane& lane : lanes_) {
+    if (!std::exchange(attention_[lane.index], 0)) continue;
+    if (std::optional<WorkerJob> job = JobFor(lane)) {
+      attention_[lane.index] = 1;  // it may take another
+      return job;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<WorkerJob> EngineCore::JobFor(Lane& lane) {
+  if (lane.state != Lane::State::kServing || lane.jobs_in_flight >= options_.plan_depth) {
+    return std::nullopt;
+  }
   WorkerJob job;
-  ReleaseEnded(job);
-  Admit(job);
+  job.worker = lane.index;
+  job.epoch = lane.epoch;
+  ReleaseEnded(lane, job);
+  if (!job.release.empty()) Admit();  // the pages may serve another at once
+  job.add = std::exchange(lane.to_add, {});
   SubmittedStep step;
-  Plan(job, step);
+  Plan(lane, job, step);
   if (job.release.empty() && job.add.empty() && step.members.empty()) return std::nullopt;
   job.plan.step = next_step_++;
   step.plan = job.plan;
-  submitted_.push_back(std::move(step));
-  ++jobs_in_flight_;
+  lane.submitted.push_back(std::move(step));
+  ++lane.jobs_in_flight;
   return job;
 }
 
-void EngineCore::ReleaseEnded(WorkerJob& job) {
-  std::erase_if(ended_, [&](Sequence* sequence) {
+void EngineCore::ReleaseEnded(Lane& lane, WorkerJob& job) {
+  std::vector<Sequence*> unknown;  // ended before the worker was told of them
+  std::erase_if(lane.ended, [&](Sequence* sequence) {
     if (sequence->in_flight > 0) return false;
-    job.release.push_back(sequence->id());
     // The worker does jobs in order: it forgets the sequence before a later plan uses its pages.
     Unadmit(*sequence);
+    const auto same = [&](const SequenceSpec& spec) { return spec.id == sequence->id(); };
+    if (std::erase_if(lane.to_add, same) > 0) {
+      unknown.push_back(sequence);
+    } else {
+      job.release.push_back(sequence->id());
+    }
     return true;
   });
-}
-
-void EngineCore::Admit(WorkerJob& job) {
-  if (!std::exchange(admission_changed_, false)) return;
-  const int64_t evictions = admission_.num_evicted();
-  while (static_cast<int>(running_.size()) < options_.max_running && waiting_.size() > 0 &&
-         AdmitOne(job)) {
+  for (Sequence* sequence : unknown) {
+    if (!sequence->finish_sent) SendFinish(*sequence, {});
+    Forget(*sequence);
   }
-  metrics_.kv_evictions_lru.Add(static_cast<double>(admission_.num_evicted() - evictions));
 }
 
-bool EngineCore::AdmitOne(WorkerJob& job) {
+void EngineCore::Admit() {
+  if (!std::exchange(admission_changed_, false)) return;
+  while (running_ < options_.max_running && waiting_.size() > 0 && AdmitOne()) {
+  }
+}
+
+bool EngineCore::AdmitOne() {
   const std::vector<RequestId> candidates = waiting_.Front(kBackfillCandidates);
   Sequence& head = *Find(candidates.front());
-  if (admission_.TryAdmit(head)) {
-    Start(head, job);
-    return true;
-  }
+  if (TryStart(head)) return true;
   if (head.bypassed >= kMaxBypasses) return false;
   for (size_t i = 1; i < candidates.size(); ++i) {
-    Sequence& sequence = *Find(candidates[i]);
-    if (!admission_.TryAdmit(sequence)) continue;
+    if (!TryStart(*Find(candidates[i]))) continue;
     ++head.bypassed;
-    Start(sequence, job);
     return true;
   }
   return false;
 }
 
-void EngineCore::Start(Sequence& sequence, WorkerJob& job) {
+bool EngineCore::TryStart(Sequence& sequence) {
+  const KvNeed need = NeedOf(*sequence.prompt, info_);
+  std::vector<std::pair<double, Lane*>> lanes;  // score, ties to the first
+  for (Lane& lane : lanes_) {
+    const bool open = lane.state == Lane::State::kServing &&
+                      static_cast<int>(lane.running.size()) < max_running_a_lane_;
+    if (open && lane.MayAdmit(need)) lanes.emplace_back(lane.Score(sequence), &lane);
+  }
+  while (!lanes.empty()) {
+    const auto best = std::min_element(lanes.begin(), lanes.end());
+    Lane& lane = *best->second;
+    const int64_t evictions = lane.admission->num_evicted();
+    const bool admitted = lane.admission->TryAdmit(sequence);
+    metrics_.kv_evictions_lru.Add(static_cast<double>(lane.admission->num_evicted() - evictions));
+    if (admitted) {
+      Start(sequence, lane);
+      return true;
+    }
+    lanes.erase(best);
+  }
+  return false;
+}
+
+void EngineCore::Start(Sequence& sequence, Lane& lane) {
   const Request& request = sequence.request;
   SequenceSpec& prepared = sequence.prompt->spec;
   waiting_.Remove(request.id);
@@ -90,13 +133,20 @@ void EngineCore::Start(Sequence& sequence, WorkerJob& job) {
   sequence.admit_time = clock_.Monotonic();
   sequence.pages_reserved = sequence.pages.size();
   sequence.next_token = sequence.cached_tokens;
-  sequence.service = prefill_clock_;
+  sequence.service = lane.prefill_clock;
+  sequence.lane = lane.index;
+  const double uncached = 1.0 - static_cast<double>(sequence.cached_tokens) / sequence.prompt_len();
+  sequence.prefill_left = sequence.prefill_seconds * uncached;
+  lane.prefill_seconds += sequence.prefill_left;
+  lane.NoteVisuals(prepared);
   for (const VisionSpan& span : prepared.vision_spans) {
     if (span.token_begin + span.num_tokens <= sequence.cached_tokens) continue;
     const PatchGrid& grid = prepared.visuals[span.visual_idx]->grid;
     sequence.visuals_left.push_back({span.visual_idx, 0, grid.t, int64_t{grid.h} * grid.w});
   }
-  running_.push_back(&sequence);
+  lane.running.push_back(&sequence);
+  ++running_;
+  attention_[lane.index] = 1;
   metrics_.prefix_cache_query_tokens.Add(sequence.prompt_len());
   metrics_.prefix_cache_hit_tokens.Add(sequence.cached_tokens);
   SequenceSpec spec = prepared;
@@ -104,7 +154,7 @@ void EngineCore::Start(Sequence& sequence, WorkerJob& job) {
   spec.page_ids = sequence.pages.pages();
   spec.cached_tokens = sequence.cached_tokens;
   spec.cancelled = request.cancelled;
-  job.add.push_back(std::move(spec));
+  lane.to_add.push_back(std::move(spec));
   if (observer_ != nullptr) observer_->OnAdmitted(request.id);
 }
 
@@ -124,10 +174,10 @@ SequenceView EngineCore::ViewOf(const Sequence& sequence) const {
   return view;
 }
 
-void EngineCore::Plan(WorkerJob& job, SubmittedStep& step) {
+void EngineCore::Plan(Lane& lane, WorkerJob& job, SubmittedStep& step) {
   std::vector<SequenceView> views;
-  views.reserve(running_.size());
-  for (const Sequence* sequence : running_) {
+  views.reserve(lane.running.size());
+  for (const Sequence* sequence : lane.running) {
     // Everything it may say is already being sampled.
     if (sequence->planned_outputs >= sequence->prompt->spec.sampling.max_output_tokens) continue;
     views.push_back(ViewOf(*sequence));
@@ -142,13 +192,16 @@ void EngineCore::Plan(WorkerJob& job, SubmittedStep& step) {
   for (const auto& [id, seconds] : planned.charges) {
     Sequence& sequence = *Find(RequestId{id.value});
     sequence.service += seconds / PrefillWeight(sequence.request.priority);
+    const double planned_now = std::min(seconds, sequence.prefill_left);
+    sequence.prefill_left -= planned_now;
+    lane.prefill_seconds -= planned_now;
   }
   double least = -1;
-  for (const Sequence* sequence : running_) {
+  for (const Sequence* sequence : lane.running) {
     if (sequence->phase() != SequencePhase::kPrefill) continue;
     if (least < 0 || sequence->service < least) least = sequence->service;
   }
-  prefill_clock_ = std::max(prefill_clock_, least);
+  lane.prefill_clock = std::max(lane.prefill_clock, least);
 }
 
 Sequence& EngineCore::Join(SequenceId id, SubmittedStep& step) {

@@ -60,52 +60,73 @@ void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result,
 }
 
 void EngineCore::UpdateGauges() const {
-  metrics_.requests_running.Set(static_cast<double>(running_.size()));
+  metrics_.requests_running.Set(running_);
   for (const Priority priority : {Priority::kBatch, Priority::kStandard, Priority::kInteractive}) {
     metrics_.requests_waiting[static_cast<size_t>(priority)].Set(waiting_.size(priority));
   }
-  const PagePool& pool = admission_.pool();
-  const int cached = admission_.index().num_cached();
-  const int active = pool.num_used() - cached;
-  metrics_.kv_pages_free.Set(pool.num_free());
+  int free = 0, active = 0, cached = 0, capacity = 0;
+  for (const Lane& lane : lanes_) {
+    const PagePool& pool = lane.admission->pool();
+    const int only_indexed = lane.admission->index().num_cached();
+    free += pool.num_free();
+    cached += only_indexed;
+    active += pool.num_used() - only_indexed;
+    capacity += pool.capacity();
+  }
+  metrics_.kv_pages_free.Set(free);
   metrics_.kv_pages_active.Set(active);
   metrics_.kv_pages_cached.Set(cached);
-  metrics_.kv_pages_capacity.Set(pool.capacity());
+  metrics_.kv_pages_capacity.Set(capacity);
   metrics_.kv_page_tokens.Set(kPageTokens);
-  metrics_.kv_usage_ratio.Set(pool.capacity() == 0 ? 0.0
-                                                   : static_cast<double>(active) / pool.capacity());
+  metrics_.kv_usage_ratio.Set(capacity == 0 ? 0.0 : static_cast<double>(active) / capacity);
 }
 
 void EngineCore::CheckInvariants() const {
-  int held = 0, waiting = 0, waiting_media = 0, running = 0;
-  int64_t hidden = 0;
-  std::vector<int> references(admission_.pool().capacity(), 0);
+  int waiting = 0, waiting_media = 0, running = 0;
   for (const auto& [id, sequence] : sequences_) {
     waiting_media += sequence->phase() == SequencePhase::kWaitingMedia;
     waiting += sequence->phase() == SequencePhase::kWaiting;
-    running +=
+    const bool runs =
         sequence->phase() == SequencePhase::kPrefill || sequence->phase() == SequencePhase::kDecode;
+    running += runs;
     VNSA_CHECK_EQ(sequence->pages.size(), sequence->need.pages) << "I8: request " << id;
+    VNSA_CHECK(sequence->lane >= 0 || sequence->need.pages == 0) << "I8: request " << id;
+    VNSA_CHECK_EQ(runs, sequence->lane >= 0 && sequence->phase() != SequencePhase::kFinished);
+  }
+  VNSA_CHECK_EQ(waiting_media, waiting_media_);
+  VNSA_CHECK_EQ(waiting, waiting_.size());
+  VNSA_CHECK_EQ(running, running_);
+  VNSA_CHECK_LE(running, options_.max_running);
+  for (const Lane& lane : lanes_) CheckLane(lane);
+}
+
+void EngineCore::CheckLane(const Lane& lane) const {
+  const AdmissionPolicy& admission = *lane.admission;
+  int held = 0, running = 0;
+  int64_t hidden = 0;
+  std::vector<int> references(admission.pool().capacity(), 0);
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence->lane != lane.index) continue;
+    running += sequence->phase() != SequencePhase::kFinished;
     held += sequence->need.pages;
     hidden += sequence->need.hidden_bytes;
     for (const int32_t page : sequence->pages.pages()) ++references[page];
   }
-  VNSA_CHECK_EQ(waiting_media, waiting_media_);
-  VNSA_CHECK_EQ(waiting, waiting_.size());
-  VNSA_CHECK_EQ(running, static_cast<int>(running_.size()));
-  VNSA_CHECK_LE(running, options_.max_running);
-  VNSA_CHECK_EQ(hidden, admission_.hidden().used()) << "I3";
-  VNSA_CHECK_LE(static_cast<int>(submitted_.size()), options_.plan_depth) << "I9";
+  VNSA_CHECK_EQ(running, static_cast<int>(lane.running.size()));
+  VNSA_CHECK_LE(running, max_running_a_lane_);
+  VNSA_CHECK(lane.state == Lane::State::kServing || running == 0) << "worker " << lane.index;
+  VNSA_CHECK_EQ(hidden, admission.hidden().used()) << "I3";
+  VNSA_CHECK_LE(static_cast<int>(lane.submitted.size()), options_.plan_depth) << "I9";
   int64_t references_in_pool = 0;
   int used = 0;
-  for (int32_t page = 0; page < admission_.pool().capacity(); ++page) {
-    const int refs = admission_.pool().refs(page);
+  for (int32_t page = 0; page < admission.pool().capacity(); ++page) {
+    const int refs = admission.pool().refs(page);
     VNSA_CHECK_LE(references[page], refs) << "I1: page " << page;
     references_in_pool += refs;
     used += refs > 0;
   }
-  VNSA_CHECK_EQ(used, admission_.pool().num_used()) << "I1";
-  VNSA_CHECK_EQ(references_in_pool, int64_t{held} + admission_.index().size()) << "I1";
+  VNSA_CHECK_EQ(used, admission.pool().num_used()) << "I1";
+  VNSA_CHECK_EQ(references_in_pool, int64_t{held} + admission.index().size()) << "I1";
 }
 
 }  // namespace videonsa

@@ -39,8 +39,8 @@ struct TickMessage {};
 
 /// What the engine thread takes from its inbox. Messages about requests that have ended are
 /// dropped.
-using EngineMessage =
-    std::variant<SubmitMessage, ReadyMessage, FailMessage, StopMessage, CancelMessage,
-                 EndAllMessage, TickMessage, SequencesReleased, StepDone, WorkerFailed>;
+using EngineMessage = std::variant<SubmitMessage, ReadyMessage, FailMessage, StopMessage,
+                                   CancelMessage, EndAllMessage, TickMessage, SequencesReleased,
+                                   StepDone, WorkerFailed, WorkerRestarted>;
 
 }  // namespace videonsa

@@ -64,6 +64,9 @@ struct Sequence {
   int in_flight = 0;
   int tokens_owed = 0;  ///< by the step whose result is being looked at (I10)
 
+  int lane = -1;                 ///< index of the worker that it runs on, once admitted
+  double vision_seconds = 0;     ///< predicted, of all visuals; set when ready
+  double prefill_left = 0;       ///< predicted prefill seconds that are not planned yet
   double prefill_seconds = 0;    ///< predicted until the first token, idle worker; set when ready
   double predicted_seconds = 0;  ///< the same for the whole request
   double service = 0;            ///< prefill seconds received, by weight (start-time fair)

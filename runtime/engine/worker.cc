@@ -15,6 +15,7 @@ bool IsEmpty(const StepPlan& plan) {
 
 SequencesReleased JobRunner::Release(const std::vector<SequenceId>& ids) {
   SequencesReleased released;
+  released.worker = worker_;
   for (const SequenceId id : ids) {
     if (refused_.erase(id) > 0) {
       released.accounts.emplace_back(id, AttentionAccount{});
@@ -40,6 +41,7 @@ void JobRunner::SkipRefused(StepPlan& plan, std::vector<SequenceId>& skipped) co
 bool JobRunner::Run(WorkerJob job, const std::function<void(WorkerEvent)>& report) {
   if (!job.release.empty()) report(Release(job.release));
   StepDone done;
+  done.worker = worker_;
   for (SequenceSpec& spec : job.add) {
     const SequenceId id = spec.id;
     if (absl::Status status = executor_->AddSequence(std::move(spec)); !status.ok()) {
@@ -52,7 +54,7 @@ bool JobRunner::Run(WorkerJob job, const std::function<void(WorkerEvent)>& repor
   if (!IsEmpty(job.plan)) {
     absl::StatusOr<StepResult> result = executor_->Run(job.plan);
     if (!result.ok()) {
-      report(WorkerFailed{std::move(result).status()});
+      report(WorkerFailed{std::move(result).status(), worker_});
       return false;
     }
     done.result = *std::move(result);
@@ -63,9 +65,12 @@ bool JobRunner::Run(WorkerJob job, const std::function<void(WorkerEvent)>& repor
   return true;
 }
 
-Worker::Worker(std::unique_ptr<Executor> executor, int depth,
+Worker::Worker(std::unique_ptr<Executor> executor, Options options,
                std::function<void(WorkerEvent)> report)
-    : executor_(std::move(executor)), report_(std::move(report)), jobs_(depth) {
+    : options_(std::move(options)),
+      executor_(std::move(executor)),
+      report_(std::move(report)),
+      jobs_(options_.depth) {
   thread_ = std::thread([this] { Loop(); });
 }
 
@@ -80,10 +85,31 @@ void Worker::Submit(WorkerJob job) {
 
 void Worker::Close() { jobs_.Close(); }
 
+bool Worker::Restart() {
+  executor_.reset();  // first: two of them might not fit
+  absl::StatusOr<std::unique_ptr<Executor>> executor = options_.restart(options_.index);
+  if (executor.ok()) executor_ = *std::move(executor);
+  // Jobs of the failed device are still in the queue at worst; the engine sends none of the next
+  // epoch before it hears of this.
+  while (jobs_.TryPop()) {
+  }
+  report_(WorkerRestarted{executor.status(), options_.index});
+  return executor_ != nullptr;
+}
+
 void Worker::Loop() {
-  JobRunner runner(executor_.get());
-  while (std::optional<WorkerJob> job = jobs_.Pop()) {
-    if (!runner.Run(*std::move(job), report_)) break;
+  if (options_.on_start != nullptr) options_.on_start(options_.index);
+  int epoch = 0;
+  while (true) {
+    JobRunner runner(executor_.get(), options_.index);
+    bool alive = true;
+    while (alive) {
+      std::optional<WorkerJob> job = jobs_.Pop();
+      if (!job) return;
+      if (job->epoch == epoch) alive = runner.Run(*std::move(job), report_);
+    }
+    ++epoch;
+    if (options_.restart == nullptr || jobs_.closed() || !Restart()) return;
   }
 }
 

@@ -1,4 +1,6 @@
+#include <sched.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -61,11 +63,28 @@ absl::Status CheckOptions(const RuntimeOptions& options) {
     return InvalidField("default_max_output_tokens", "is below 1");
   }
   if (options.cpu_threads < 0) return InvalidField("cpu_threads", "is below 0");
+  if (options.cpu_workers < 1 || options.cpu_workers > 64) {
+    return InvalidField("cpu_workers", absl::StrCat(options.cpu_workers, " is not in [1, 64]"));
+  }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(const RuntimeOptions& options,
-                                                       ModelDescription& description) {
+// Binds the calling thread to `count` cores from the `begin`-th of those that the process may use.
+void BindThread(int begin, int count) {
+  cpu_set_t allowed, bound;
+  CPU_ZERO(&bound);
+  if (sched_getaffinity(getpid(), sizeof(allowed), &allowed) != 0) return;
+  int at = 0;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    if (at >= begin && at < begin + count) CPU_SET(cpu, &bound);
+    ++at;
+  }
+  // More threads than cores: everybody may run anywhere.
+  if (CPU_COUNT(&bound) == count) sched_setaffinity(0, sizeof(bound), &bound);
+}
+
+absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options) {
   ExecutorOptions executor;
   executor.model_dir = options.model_dir;
   executor.dummy_weights = options.dummy_weights;
@@ -75,7 +94,57 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(const RuntimeOptions& opt
   executor.kv_bytes = options.kv_bytes > 0 ? options.kv_bytes : DefaultKvBytes();
   executor.max_context_tokens = options.max_context_tokens;
   executor.max_rows = options.prefill_chunk_tokens;
-  return CreateExecutor(executor, &description);
+  return executor;
+}
+
+int NumThreads(const RuntimeOptions& options) {
+  return options.cpu_threads > 0
+             ? options.cpu_threads
+             : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+// What of the threads and the KV memory is worker `worker`'s, and the cores for its threads: with
+// them are bound the threads that they start. One worker is not bound: it may use all cores.
+struct WorkerShare {
+  WorkerShare(const RuntimeOptions& options, int worker)
+      : num_workers(options.cpu_workers),
+        begin(NumThreads(options) * worker / num_workers),
+        count(std::max(NumThreads(options) * (worker + 1) / num_workers - begin, 1)) {}
+  void BindThisThread() const {
+    if (num_workers > 1) BindThread(begin, count);
+  }
+  absl::StatusOr<std::unique_ptr<Executor>> Open(ExecutorOptions executor,
+                                                 ModelDescription* description) const {
+    if (num_workers > 1) executor.threads = count;
+    executor.kv_bytes /= num_workers;
+    return CreateExecutor(executor, description);
+  }
+
+  int num_workers, begin, count;
+};
+
+absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& description,
+                         RuntimeParts& parts) {
+  VNSA_ASSIGN_OR_RETURN(const ExecutorOptions executor, ExecutorOptionsOf(options));
+  for (int i = 0; i < options.cpu_workers; ++i) {
+    const WorkerShare share(options, i);
+    absl::StatusOr<std::unique_ptr<Executor>> opened = absl::InternalError("");
+    // Not on this thread, which shall stay free to run anywhere.
+    std::thread opener([&] {
+      share.BindThisThread();
+      opened = share.Open(executor, i == 0 ? &description : nullptr);
+    });
+    opener.join();
+    VNSA_RETURN_IF_ERROR(opened.status());
+    if (i == 0) {
+      parts.executor = *std::move(opened);
+    } else {
+      parts.more_executors.push_back(*std::move(opened));
+    }
+  }
+  parts.on_worker_start = [options](int i) { WorkerShare(options, i).BindThisThread(); };
+  parts.restart = [=](int i) { return WorkerShare(options, i).Open(executor, nullptr); };
+  return absl::OkStatus();
 }
 
 GenerationDefaults DefaultsOf(const RuntimeOptions& options, const ModelDescription& model) {
@@ -160,7 +229,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   ModelDescription model;
   VNSA_ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Load(options.model_dir));
   VNSA_ASSIGN_OR_RETURN(ChatConfig chat, ReadChatConfig(options.model_dir, *parts.tokenizer));
-  VNSA_ASSIGN_OR_RETURN(parts.executor, LoadExecutor(options, model));
+  VNSA_RETURN_IF_ERROR(OpenWorkers(options, model, parts));
   VNSA_ASSIGN_OR_RETURN(parts.media, MediaLoader::Create(MediaOptionsOf(options, model)));
   const ExecutorInfo& info = parts.executor->info();
   parts.facts = FactsOf(options, model, info);
@@ -172,9 +241,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   parts.engine = EngineOptionsOf(options, info);
   parts.metrics = &metrics;
   parts.media_threads = options.decoder_processes;
-  parts.cpu_threads = options.cpu_threads > 0
-                          ? options.cpu_threads
-                          : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  parts.cpu_threads = NumThreads(options);
   return std::unique_ptr<Runtime>(std::make_unique<RuntimeImpl>(std::move(parts), clock));
 }
 

@@ -22,7 +22,8 @@ struct RuntimeOptions {
   bool dummy_weights = false;         ///< --load-format dummy
   std::string attention;              ///< empty: as config.json says; else a semantics name
   std::string compute_type = "auto";  ///< "auto", "fp32" or "bf16"
-  int cpu_threads = 0;                ///< 0: all cores
+  int cpu_threads = 0;                ///< of all workers together; 0: all cores
+  int cpu_workers = 1;                ///< groups of threads that each hold the model and pages
   int64_t kv_bytes = 0;               ///< 0: chosen from the context length and free memory
   int64_t max_context_tokens = 0;     ///< 0: the checkpoint's
   int max_running = 64;               ///< sequences in the engine
@@ -62,7 +63,9 @@ struct RuntimeStats {
   int64_t kv_page_bytes = 0;
   int decoder_processes = 0;
   int cpu_threads = 0;
-  absl::Status failure;          ///< not OK once a device was lost
+  absl::Status failure;  ///< not OK once all devices were lost for good
+  int workers = 1;
+  int workers_serving = 1;       ///< the others have failed; they are being restarted, or lost
   int64_t cost_model_steps = 0;  ///< steps that predictions rest on
   double cost_model_error = 0;   ///< mean |predicted - real| / real over recent steps
   std::string cost_model;        ///< coefficients, one line for people

@@ -36,6 +36,12 @@ uint64_t RandomSeed() {
   return random();
 }
 
+std::vector<std::unique_ptr<Executor>> TakeExecutors(RuntimeParts& parts) {
+  std::vector<std::unique_ptr<Executor>> executors = std::move(parts.more_executors);
+  executors.insert(executors.begin(), std::move(parts.executor));
+  return executors;
+}
+
 }  // namespace
 
 RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
@@ -45,8 +51,9 @@ RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
       visuals_(parts_.media.get(), clock, parts_.facts.preprocess_mode, parts_.patch_cache_bytes,
                parts_.metrics != nullptr ? MediaMetrics::Create(*parts_.metrics) : MediaMetrics{}),
       delivery_(1, MaxOpen(parts_.engine)),
-      engine_(parts_.engine, std::move(parts_.executor), clock,
-              parts_.metrics != nullptr ? EngineMetrics::Create(*parts_.metrics) : EngineMetrics{}),
+      engine_(parts_.engine, TakeExecutors(parts_), clock,
+              parts_.metrics != nullptr ? EngineMetrics::Create(*parts_.metrics) : EngineMetrics{},
+              parts_.restart, parts_.on_worker_start),
       media_queue_(MaxOpen(parts_.engine)),
       text_queue_(MaxOpen(parts_.engine)) {
   for (int i = 0; i < std::max(parts_.media_threads, 1); ++i) {
@@ -240,7 +247,9 @@ RuntimeStats RuntimeImpl::Stats() const {
   stats.kv_page_bytes = builder_.info().page_bytes;
   stats.decoder_processes = parts_.media->num_decoders();
   stats.cpu_threads = parts_.cpu_threads;
-  stats.failure = snapshot.failure;
+  if (snapshot.lost) stats.failure = snapshot.failure;
+  stats.workers = snapshot.workers;
+  stats.workers_serving = snapshot.workers_serving;
   if (snapshot.cost) {
     stats.cost_model_steps = snapshot.cost->num_observed();
     stats.cost_model_error = snapshot.cost->relative_error();

@@ -26,21 +26,21 @@ struct Client {
 
 class RandomRun {
  public:
-  RandomRun(uint64_t seed, int depth) : random_(seed), depth_(depth) {
-    FakeExecutorOptions fake;
-    fake.info = SmallExecutorInfo();
-    fake.clock = &clock_;
-    fake.refuse = [](const SequenceSpec& spec) { return spec.token_ids.front() % 53 == 0; };
-    fake.fail_at_run = seed % 8 == 7 ? 400 : 0;
-    executor_ = std::make_unique<FakeExecutor>(fake);
-    runner_ = std::make_unique<JobRunner>(executor_.get());
+  RandomRun(uint64_t seed, int depth) : random_(seed), depth_(depth), fails_(seed % 4 == 3) {
+    fake_.info = SmallExecutorInfo();
+    fake_.clock = &clock_;
+    fake_.refuse = [](const SequenceSpec& spec) { return spec.token_ids.front() % 53 == 0; };
+    options_.num_workers = 1 + static_cast<int>(seed % 3);
+    options_.restarts = seed % 8 == 3;
+    workers_.resize(options_.num_workers);
+    for (FakeWorker& worker : workers_) Open(worker);
     options_.max_running = 12;
     options_.max_waiting = 1000;
     options_.plan_depth = depth;
     options_.step.seconds = 0.003;
     options_.step.prefill_tokens = 256;
     options_.hidden_bytes = 600 * 256;
-    core_ = std::make_unique<EngineCore>(options_, executor_->info(), clock_, nullptr);
+    core_ = std::make_unique<EngineCore>(options_, fake_.info, clock_, nullptr);
   }
 
   void Run(int events) {
@@ -54,8 +54,27 @@ class RandomRun {
 
   int answered() const { return answered_; }
   int reused() const { return reused_; }
+  int lost() const { return lost_; }
+  int restarts() const { return restarts_; }
 
  private:
+  struct FakeWorker {
+    std::unique_ptr<FakeExecutor> executor;
+    std::unique_ptr<JobRunner> runner;
+    std::deque<WorkerJob> jobs;
+    int epoch = 0;
+    bool failed = false;
+  };
+
+  void Open(FakeWorker& worker) {
+    fake_.fail_at_run = fails_ ? 300 + Draw(1000) : 0;
+    worker.runner.reset();
+    worker.executor = std::make_unique<FakeExecutor>(fake_);
+    worker.runner = std::make_unique<JobRunner>(worker.executor.get(),
+                                                static_cast<int>(&worker - workers_.data()));
+    worker.failed = false;
+  }
+
   int Draw(int bound) { return static_cast<int>(random_() % static_cast<uint64_t>(bound)); }
 
   void OneEvent() {
@@ -69,6 +88,8 @@ class RandomRun {
     } else if (kind < 36) {
       clock_.Advance(absl::Microseconds(Draw(3000)));
       core_->Handle(TickMessage{});
+    } else if (kind < 37) {
+      RestartOne();
     } else if (kind < 68) {
       Submit1Job();
     } else {
@@ -140,10 +161,13 @@ class RandomRun {
   void Submit1Job() {
     std::optional<WorkerJob> job = core_->NextJob();
     if (!job) return;
-    ASSERT_LT(static_cast<int>(jobs_.size()), depth_);
+    FakeWorker& worker = workers_[job->worker];
+    ASSERT_LT(static_cast<int>(worker.jobs.size()), depth_);
+    ASSERT_FALSE(worker.failed);
+    ASSERT_EQ(job->epoch, worker.epoch);
     CheckBudget(job->plan);
     CheckStarvation(*job);
-    jobs_.push_back(*std::move(job));
+    worker.jobs.push_back(*std::move(job));
   }
 
   void CheckBudget(const StepPlan& plan) {
@@ -160,27 +184,41 @@ class RandomRun {
   // weights of at most 4 to 1, twice over.
   void CheckStarvation(const WorkerJob& job) {
     const int bound = 2 * 4 * options_.max_running;
-    for (const SequenceSpec& spec : job.add) idle_steps_[spec.id.value] = 0;
-    for (const SequenceId id : job.release) idle_steps_.erase(id.value);
-    for (auto& [id, steps] : idle_steps_) ++steps;
-    for (const VisionSlice& slice : job.plan.vision) idle_steps_[slice.sequence.value] = 0;
-    for (const PrefillSlice& slice : job.plan.prefill) idle_steps_[slice.sequence.value] = 0;
-    for (const SequenceId id : job.plan.decode) idle_steps_[id.value] = 0;
-    for (const auto& [id, steps] : idle_steps_) ASSERT_LE(steps, bound) << "sequence " << id;
+    std::map<uint64_t, int>& idle_steps = idle_steps_[job.worker];
+    for (const SequenceSpec& spec : job.add) idle_steps[spec.id.value] = 0;
+    for (const SequenceId id : job.release) idle_steps.erase(id.value);
+    for (auto& [id, steps] : idle_steps) ++steps;
+    for (const VisionSlice& slice : job.plan.vision) idle_steps[slice.sequence.value] = 0;
+    for (const PrefillSlice& slice : job.plan.prefill) idle_steps[slice.sequence.value] = 0;
+    for (const SequenceId id : job.plan.decode) idle_steps[id.value] = 0;
+    for (const auto& [id, steps] : idle_steps) ASSERT_LE(steps, bound) << "sequence " << id;
   }
 
   void DoJob() {
-    if (jobs_.empty()) return;
-    WorkerJob job = std::move(jobs_.front());
-    jobs_.pop_front();
-    const bool alive = runner_->Run(std::move(job), [this](WorkerEvent event) {
+    FakeWorker& worker = workers_[Draw(options_.num_workers)];
+    if (worker.jobs.empty()) return;
+    WorkerJob job = std::move(worker.jobs.front());
+    worker.jobs.pop_front();
+    const bool alive = worker.runner->Run(std::move(job), [this](WorkerEvent event) {
       std::visit([this](auto&& e) { core_->Handle(EngineMessage(std::move(e))); },
                  std::move(event));
     });
-    if (!alive) {
-      lost_ = true;
-      jobs_.clear();
-    }
+    if (alive) return;
+    ++lost_;
+    ++worker.epoch;
+    worker.failed = true;
+    worker.jobs.clear();
+    idle_steps_[&worker - workers_.data()].clear();
+  }
+
+  // A failed worker's device comes back after a while.
+  void RestartOne() {
+    if (!options_.restarts) return;
+    FakeWorker& worker = workers_[Draw(options_.num_workers)];
+    if (!worker.failed) return;
+    Open(worker);
+    ++restarts_;
+    core_->Handle(WorkerRestarted{absl::OkStatus(), static_cast<int>(&worker - workers_.data())});
   }
 
   void Collect() {
@@ -195,11 +233,15 @@ class RandomRun {
     EXPECT_EQ(client.stream->num_finishes(), 1);
     const std::vector<int32_t> got = client.stream->tokens();
     const std::unique_ptr<PreparedPrompt> prompt = MakePrompt(client.shape);
-    const std::vector<int32_t> alone = FakeExecutor::AnswerAlone(prompt->spec, executor_->info());
+    const std::vector<int32_t> alone = FakeExecutor::AnswerAlone(prompt->spec, fake_.info);
     ASSERT_LE(got.size(), alone.size());
     ASSERT_TRUE(std::equal(got.begin(), got.end(), alone.begin())) << "request " << client.id;
     const absl::Status status = client.stream->status();
-    if (client.disturbed || lost_) return;
+    if (client.disturbed) return;
+    if (status.code() == absl::StatusCode::kUnavailable) {
+      EXPECT_GT(lost_, 0);  // only a failed worker ends what nobody disturbed
+      return;
+    }
     if (status.code() == absl::StatusCode::kResourceExhausted) {
       // Layer-wise rows that can never fit.
       EXPECT_EQ(client.shape.semantics, AttentionSemantics::kReleasedNsa);
@@ -224,37 +266,48 @@ class RandomRun {
 
   // Lets everything end, then looks for what was left behind.
   void Finish() {
-    for (int round = 0; round < 200000 && (!open_.empty() || !jobs_.empty()); ++round) {
+    for (int round = 0; round < 200000 && (!open_.empty() || HasJobs()); ++round) {
       MakeReady();
+      RestartOne();
       Submit1Job();
       DoJob();
       Collect();
     }
     EXPECT_TRUE(open_.empty()) << open_.size() << " requests never ended";
-    Submit1Job();
-    DoJob();
+    for (int round = 0; round < 1000; ++round) {  // the last releases
+      Submit1Job();
+      DoJob();
+    }
     core_->CheckInvariants();
     EXPECT_EQ(core_->num_open(), 0);
-    if (!lost_) {
-      EXPECT_EQ(executor_->num_sequences(), 0);
+    for (int i = 0; i < options_.num_workers; ++i) {
+      if (!workers_[i].failed) {
+        EXPECT_EQ(workers_[i].executor->num_sequences(), 0);
+      }
+      const AdmissionPolicy& admission = core_->admission(i);
+      EXPECT_EQ(admission.pool().num_used(), admission.index().size());
+      EXPECT_EQ(admission.hidden().used(), 0);
     }
-    EXPECT_EQ(core_->admission().pool().num_used(), core_->admission().index().size());
-    EXPECT_EQ(core_->admission().hidden().used(), 0);
     EXPECT_NEAR(core_->Snapshot().backlog_seconds, 0, 1e-6);
+  }
+
+  bool HasJobs() const {
+    return std::any_of(workers_.begin(), workers_.end(), [](auto& w) { return !w.jobs.empty(); });
   }
 
   std::mt19937_64 random_;
   const int depth_;
+  const bool fails_;
   FakeClock clock_;
   EngineOptions options_;
-  std::unique_ptr<FakeExecutor> executor_;
-  std::unique_ptr<JobRunner> runner_;
+  FakeExecutorOptions fake_;
+  std::vector<FakeWorker> workers_;
   std::unique_ptr<EngineCore> core_;
-  std::deque<WorkerJob> jobs_;
   std::vector<Client> open_;
-  std::map<uint64_t, int> idle_steps_;
+  std::map<int, std::map<uint64_t, int>> idle_steps_;  // by worker and sequence
   uint64_t next_id_ = 1;
-  bool lost_ = false;
+  int lost_ = 0;  // failures of workers
+  int restarts_ = 0;
   int answered_ = 0;
   int reused_ = 0;
 };
@@ -263,26 +316,34 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   // VIDEONSA_TEST_SEED runs one seed again; VIDEONSA_TEST_EVENTS makes every run longer.
   const char* only = std::getenv("VIDEONSA_TEST_SEED");
   const char* length = std::getenv("VIDEONSA_TEST_EVENTS");
-  const int events = length != nullptr ? std::atoi(length) : 8000;
+  const int events = length != nullptr ? std::atoi(length) : 50'000;
   const uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
-  const uint64_t last = only != nullptr ? first : 16;
-  int answered = 0, reused = 0;
+  const uint64_t last = only != nullptr ? first : 24;
+  int answered = 0, reused = 0, lost = 0, restarts = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomRun run(seed, 1 + static_cast<int>(seed % 2));
     run.Run(events);
     answered += run.answered();
     reused += run.reused();
+    lost += run.lost();
+    restarts += run.restarts();
     if (HasFailure()) {
       std::printf("failed with VIDEONSA_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
       return;
     }
   }
-  std::printf("seeds %llu..%llu: %d events each, %d undisturbed answers, %d with reused pages\n",
-              static_cast<unsigned long long>(first), static_cast<unsigned long long>(last), events,
-              answered, reused);
+  std::printf(
+      "seeds %llu..%llu: %d events each, %d undisturbed answers, %d with reused pages, %d workers "
+      "failed, %d restarted\n",
+      static_cast<unsigned long long>(first), static_cast<unsigned long long>(last), events,
+      answered, reused, lost, restarts);
   EXPECT_GT(answered, 100);
   EXPECT_GT(reused, 10);
+  if (only == nullptr) {
+    EXPECT_GT(lost, 3);
+    EXPECT_GT(restarts, 10);
+  }
 }
 
 }  // namespace

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "runtime/base/hash.h"
+#include "runtime/engine/admission.h"
+#include "runtime/engine/cost_model.h"
+#include "runtime/engine/sequence.h"
+#include "runtime/step/executor.h"
+
+namespace videonsa {
+
+/// A step that a worker was given and has not finished.
+struct SubmittedStep {
+  StepPlan plan;
+  StepWork work;
+  std::vector<Sequence*> members;  ///< one entry a slice, counted in in_flight (I7)
+  std::vector<Sequence*> due;      ///< whose slice samples a token
+};
+
+/// The engine's side of one worker: its memory, what runs there, what it was given to do.
+///
+/// Owner: engine thread only.
+struct Lane {
+  enum class State {
+    kServing,
+    kRestarting,  ///< failed; its device is being opened again
+    kLost,        ///< failed for good
+  };
+
+  Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes);
+
+  /// What a request would have to wait for here in predicted seconds of prefills, less what the
+  /// pages and features that the worker holds would save it.
+  double Score(const Sequence& sequence) const;
+  /// False if TryAdmit cannot succeed now; cheap.
+  bool MayAdmit(const KvNeed& need) const;
+  /// Remembers that the visuals of a sequence were encoded here.
+  void NoteVisuals(const SequenceSpec& spec);
+  /// Starts over with empty memory after a failure. Requires: nothing runs here.
+  void Reset(const ExecutorInfo& info, int64_t hidden_bytes);
+
+  const int index;
+  State state = State::kServing;
+  /// Failures so far; a job carries it, so that one meant for the failed device is not run.
+  int epoch = 0;
+  std::unique_ptr<AdmissionPolicy> admission;
+  std::vector<Sequence*> running;  ///< kPrefill and kDecode, in order of admission
+  std::vector<Sequence*> ended;    ///< kFinished, still known to the executor
+  std::vector<SequenceSpec> to_add;
+  std::deque<SubmittedStep> submitted;
+  int jobs_in_flight = 0;
+  double prefill_clock = 0;    ///< least service among prefills, never decreasing
+  double prefill_seconds = 0;  ///< predicted, not yet planned prefill work of `running`
+
+ private:
+  // Visuals encoded lately, by content, with the count of the last use.
+  absl::flat_hash_map<Sha256Digest, uint64_t> visuals_;
+  uint64_t num_visuals_noted_ = 0;
+};
+
+}  // namespace videonsa

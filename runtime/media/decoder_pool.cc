@@ -17,17 +17,20 @@ constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DecoderPool>> DecoderPool::Create(const std::string& binary,
-                                                                 int count) {
+                                                                 int count,
+                                                                 const DecoderLimits& limits,
+                                                                 const MediaMetrics& metrics) {
   VNSA_CHECK_GT(count, 0);
-  std::unique_ptr<DecoderPool> pool(new DecoderPool(binary));
+  std::unique_ptr<DecoderPool> pool(new DecoderPool(binary, limits, metrics));
   absl::MutexLock lock(&pool->mutex_);
   for (int i = 0; i < count; ++i) {
-    VNSA_ASSIGN_OR_RETURN(auto process, DecoderProcess::Start(binary));
+    VNSA_ASSIGN_OR_RETURN(auto process, DecoderProcess::Start(binary, limits));
     pool->free_.push_back(std::move(process));
   }
-  const DecodeLimits limits{.timeout = Clock::Real().Monotonic() + kStartTimeout};
+  pool->CountWorkers();
+  const DecodeLimits soon{.timeout = Clock::Real().Monotonic() + kStartTimeout};
   for (auto& process : pool->free_) {
-    if (process->AwaitReady(limits).ok()) continue;
+    if (process->AwaitReady(soon).ok()) continue;
     return MakeError(absl::StatusCode::kFailedPrecondition, "DECODER_NOT_STARTED",
                      "videonsa-decoder was started but did not answer");
   }
@@ -57,17 +60,18 @@ absl::StatusOr<DecoderPool::Lease> DecoderPool::Acquire(const DecodeLimits& limi
   process = std::move(free_.back());
   free_.pop_back();
   ++lent_;
+  CountWorkers();
   mutex_.Unlock();
   // It may have died while it was idle.
-  if (process && process->Reusable()) return Lease(this, std::move(process));
+  if (process && process->Fresh()) return Lease(this, std::move(process));
   Lease lease(this, std::move(process));
   VNSA_RETURN_IF_ERROR(lease.Replace());
   return lease;
 }
 
 absl::Status DecoderPool::Lease::Replace() {
-  process_.reset();
-  auto started = DecoderProcess::Start(pool_->binary_);
+  pool_->Retire(std::move(process_));
+  auto started = DecoderProcess::Start(pool_->binary_, pool_->limits_);
   if (started.ok()) {
     process_ = *std::move(started);
     return absl::OkStatus();
@@ -78,14 +82,26 @@ absl::Status DecoderPool::Lease::Replace() {
 }
 
 void DecoderPool::Return(std::unique_ptr<DecoderProcess> process) {
-  if (!process || !process->Reusable()) {
-    process.reset();
-    auto started = DecoderProcess::Start(binary_);
+  if (!process || !process->Fresh()) {
+    Retire(std::move(process));
+    auto started = DecoderProcess::Start(binary_, limits_);
     if (started.ok()) process = *std::move(started);
   }
   absl::MutexLock lock(&mutex_);
   --lent_;
   free_.push_back(std::move(process));
+  CountWorkers();
+}
+
+void DecoderPool::Retire(std::unique_ptr<DecoderProcess> process) const {
+  if (!process) return;
+  process->Kill();
+  metrics_.exits[static_cast<int>(process->exit())].Add();
+}
+
+void DecoderPool::CountWorkers() const {
+  metrics_.workers_busy.Set(lent_);
+  metrics_.workers_idle.Set(static_cast<double>(free_.size()));
 }
 
 int DecoderPool::num_alive() const {

@@ -11,10 +11,9 @@
 
 namespace videonsa {
 
-/// A fixed number of decoder processes; each serves one load at a time.
+/// A fixed number of decoder processes; each serves one load and is then ended.
 ///
-/// A process that died, was killed or has served its share of jobs is replaced when it comes back,
-/// so that the next load finds one already started.
+/// A process is replaced when it comes back, so that the next load finds one already started.
 ///
 /// Threads: all methods may be called from any thread.
 class DecoderPool {
@@ -44,7 +43,9 @@ class DecoderPool {
   };
 
   /// Starts `count` processes. Errors: FAILED_PRECONDITION if `binary` does not start and answer.
-  static absl::StatusOr<std::unique_ptr<DecoderPool>> Create(const std::string& binary, int count);
+  static absl::StatusOr<std::unique_ptr<DecoderPool>> Create(const std::string& binary, int count,
+                                                             const DecoderLimits& limits,
+                                                             const MediaMetrics& metrics);
 
   /// Waits for a free process that is alive. Errors: CANCELLED, DEADLINE_EXCEEDED, and UNAVAILABLE
   /// (DECODER_DIED) if none can be started.
@@ -54,10 +55,16 @@ class DecoderPool {
   int num_alive() const;
 
  private:
-  explicit DecoderPool(std::string binary) : binary_(std::move(binary)) {}
+  DecoderPool(std::string binary, const DecoderLimits& limits, const MediaMetrics& metrics)
+      : binary_(std::move(binary)), limits_(limits), metrics_(metrics) {}
   void Return(std::unique_ptr<DecoderProcess> process);
+  // Ends the process and counts why.
+  void Retire(std::unique_ptr<DecoderProcess> process) const;
+  void CountWorkers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string binary_;
+  const DecoderLimits limits_;
+  const MediaMetrics metrics_;
   mutable absl::Mutex mutex_;
   // Null: the place of a process that could not be started; tried again when lent.
   std::vector<std::unique_ptr<DecoderProcess>> free_ ABSL_GUARDED_BY(mutex_);

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -21,8 +20,6 @@
 #include "runtime/media/decoder/channel.h"
 #include "runtime/media/decoder_error.h"
 
-extern char** environ;
-
 namespace videonsa {
 
 using decoder::FrameTime;
@@ -34,45 +31,32 @@ namespace {
 constexpr absl::Duration kCancelPoll = absl::Milliseconds(10);
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 
-// Spawns with the socket as descriptor 3 and nothing else from this process open.
-int Spawn(const std::string& binary, int socket, pid_t* pid) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, socket, decoder::kChildSocket);
-  posix_spawn_file_actions_addclosefrom_np(&actions, decoder::kChildSocket + 1);
-  // A terminal's interrupt is for the server, which ends its decoders itself.
-  sigset_t none, all;
-  sigemptyset(&none);
-  sigfillset(&all);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &all);
-  posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  char* arguments[] = {const_cast<char*>("videonsa-decoder"), nullptr};
-  char* environment[] = {nullptr};
-  const int result =
-      posix_spawn(pid, binary.c_str(), &actions, &attributes, arguments, environment);
-  posix_spawn_file_actions_destroy(&actions);
-  posix_spawnattr_destroy(&attributes);
-  return result;
-}
-
 absl::Status StartFailed(int error) {
   return MakeError(absl::StatusCode::kFailedPrecondition, "DECODER_NOT_STARTED",
-                   absl::StrCat("videonsa-decoder cannot be started: errno ", error));
+                   absl::StrCat("no socket for videonsa-decoder: errno ", error));
+}
+
+// Whether the process ends by itself within a moment.
+bool EndsSoon(pid_t pid) {
+  constexpr int kTries = 50;
+  for (int i = 0; i < kTries; ++i) {
+    siginfo_t info{};
+    if (waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0) {
+      return true;
+    }
+    usleep(1000);
+  }
+  return false;
+}
+
+// What the end of a process that nobody killed says.
+DecoderExit ExitOf(int status) {
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) return DecoderExit::kSeccomp;
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) return DecoderExit::kCpuLimit;
+  return DecoderExit::kSignal;
 }
 
 }  // namespace
-
-void OwnedFd::Reset() {
-  if (fd_ >= 0) close(fd_);
-  fd_ = -1;
-}
 
 // The shared memory of a job and what is known about its slots.
 struct DecoderProcess::RingMemory {
@@ -92,27 +76,28 @@ DecoderProcess::DecoderProcess(pid_t pid, OwnedFd socket) : pid_(pid), socket_(s
 
 DecoderProcess::~DecoderProcess() { Kill(); }
 
-absl::StatusOr<std::unique_ptr<DecoderProcess>> DecoderProcess::Start(const std::string& binary) {
+absl::StatusOr<std::unique_ptr<DecoderProcess>> DecoderProcess::Start(const std::string& binary,
+                                                                      const DecoderLimits& limits) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return StartFailed(errno);
-  OwnedFd ours(pair[0]), theirs(pair[1]);
-  // dup2 onto itself would keep close-on-exec.
-  if (theirs.get() == decoder::kChildSocket) {
-    theirs = OwnedFd(fcntl(theirs.get(), F_DUPFD_CLOEXEC, decoder::kChildSocket + 1));
-  }
-  pid_t pid = -1;
-  const int error = Spawn(binary, theirs.get(), &pid);
-  if (error != 0) return StartFailed(error);
+  OwnedFd ours(pair[0]);
+  const OwnedFd theirs(pair[1]);
+  VNSA_ASSIGN_OR_RETURN(const pid_t pid, LaunchDecoder(binary, theirs.get(), limits));
   return std::unique_ptr<DecoderProcess>(new DecoderProcess(pid, std::move(ours)));
 }
 
 void DecoderProcess::Kill() {
   socket_.Reset();
-  if (pid_ < 0) return;
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  if (pid_ >= 0) Reap(true);
+}
+
+void DecoderProcess::Reap(bool kill_first) {
+  if (kill_first) kill(pid_, SIGKILL);
+  int status = 0;
+  while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
   }
   pid_ = -1;
+  if (!kill_first && exit_ == DecoderExit::kOk) exit_ = ExitOf(status);
 }
 
 bool DecoderProcess::Alive() {
@@ -122,22 +107,36 @@ bool DecoderProcess::Alive() {
   return result == 0 && info.si_pid == 0;
 }
 
-bool DecoderProcess::Reusable() { return !in_job_ && Alive(); }
+bool DecoderProcess::Fresh() { return !used_ && Alive(); }
 
 absl::Status DecoderProcess::Died() {
-  Kill();
+  // Its socket is closed, so it has ended or will in no time; if it only closed the socket, it is
+  // made to.
+  if (pid_ >= 0) {
+    const bool closed_only = !EndsSoon(pid_);
+    if (closed_only) exit_ = DecoderExit::kProtocol;
+    Reap(closed_only);
+  }
+  socket_.Reset();
   return MakeError(absl::StatusCode::kUnavailable,
                    ErrorInfo{.reason = "DECODER_DIED", .retry_after = kRetryAfter},
                    "the decoder process ended in the middle of the clip");
 }
 
 absl::Status DecoderProcess::BrokeProtocol(const char* what) {
+  exit_ = DecoderExit::kProtocol;
   Kill();
   return MakeError(
       absl::StatusCode::kUnavailable,
       ErrorInfo{
           .reason = "DECODER_DIED", .metadata = {{"protocol", what}}, .retry_after = kRetryAfter},
       absl::StrCat("the decoder process broke its protocol: ", what));
+}
+
+absl::Status DecoderProcess::Failed(const decoder::ErrorBody& error) {
+  in_job_ = false;
+  if (error.failure == decoder::Failure::kMemory) exit_ = DecoderExit::kMemoryLimit;
+  return ErrorOfFailure(error);
 }
 
 absl::Status DecoderProcess::Receive(Message* message, const DecodeLimits& limits) {
@@ -155,6 +154,7 @@ absl::Status DecoderProcess::Receive(Message* message, const DecodeLimits& limit
                        "the deadline passed while the clip was being decoded");
     }
     if (now >= limits.timeout) {
+      exit_ = DecoderExit::kWallLimit;
       Kill();
       return MakeError(absl::StatusCode::kInvalidArgument, "MEDIA_TOO_LARGE",
                        "decoding took longer than the server allows");
@@ -190,7 +190,7 @@ absl::StatusOr<decoder::FactsBody> DecoderProcess::Open(const decoder::OpenBody&
                                                         const DecodeLimits& limits) {
   VNSA_RETURN_IF_ERROR(AwaitReady(limits));
   VNSA_CHECK(!in_job_);
-  in_job_ = true;
+  in_job_ = used_ = true;
   open_ = open;
   Message request;
   request.type = MessageType::kOpen;
@@ -198,10 +198,7 @@ absl::StatusOr<decoder::FactsBody> DecoderProcess::Open(const decoder::OpenBody&
   if (!decoder::SendMessage(socket_.get(), request, input)) return Died();
   Message reply;
   VNSA_RETURN_IF_ERROR(Receive(&reply, limits));
-  if (reply.type == MessageType::kError) {
-    in_job_ = false;
-    return ErrorOfFailure(reply.error);
-  }
+  if (reply.type == MessageType::kError) return Failed(reply.error);
   if (reply.type != MessageType::kFacts) return BrokeProtocol("no facts");
   VNSA_RETURN_IF_ERROR(CheckFacts(reply.facts, open));
   facts_ = reply.facts;
@@ -281,8 +278,7 @@ absl::StatusOr<std::optional<DecoderProcess::Frame>> DecoderProcess::NextFrame(
   RingMemory& ring = *ring_;
   switch (reply.type) {
     case MessageType::kError:
-      in_job_ = false;
-      return ErrorOfFailure(reply.error);
+      return Failed(reply.error);
     case MessageType::kDone:
       if (!ring.held.empty() && ring.next_sequence != ring.num_frames) {
         return BrokeProtocol("done early");

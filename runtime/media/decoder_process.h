@@ -13,35 +13,12 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "runtime/media/decoder/wire.h"
+#include "runtime/media/decoder_launch.h"
 #include "runtime/media/media_loader.h"
+#include "runtime/media/owned_fd.h"
+#include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
-
-/// A file descriptor that is closed with its owner.
-class OwnedFd {
- public:
-  OwnedFd() = default;
-  explicit OwnedFd(int fd) : fd_(fd) {}
-  ~OwnedFd() { Reset(); }
-  OwnedFd(OwnedFd&& other) noexcept : fd_(other.Release()) {}
-  OwnedFd& operator=(OwnedFd&& other) noexcept {
-    if (this != &other) {
-      Reset();
-      fd_ = other.Release();
-    }
-    return *this;
-  }
-  int get() const { return fd_; }
-  int Release() {
-    const int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-  void Reset();
-
- private:
-  int fd_ = -1;
-};
 
 /// When to stop waiting for a decoder.
 struct DecodeLimits {
@@ -58,8 +35,9 @@ struct DecodeLimits {
 /// Threads: one at a time.
 class DecoderProcess {
  public:
-  /// Starts `binary`. Errors: FAILED_PRECONDITION if it cannot be started.
-  static absl::StatusOr<std::unique_ptr<DecoderProcess>> Start(const std::string& binary);
+  /// Starts `binary`. Errors: as LaunchDecoder.
+  static absl::StatusOr<std::unique_ptr<DecoderProcess>> Start(const std::string& binary,
+                                                               const DecoderLimits& limits = {});
   /// Kills the process.
   ~DecoderProcess();
   DecoderProcess(const DecoderProcess&) = delete;
@@ -91,11 +69,15 @@ class DecoderProcess {
   std::vector<absl::Duration> FrameTimes() const;
   const decoder::DoneBody& counts() const { return counts_; }
 
-  /// Alive and between two jobs: may be used again.
-  bool Reusable();
+  /// Alive and never given a clip: one process reads one clip, so that nothing of a hostile one
+  /// meets the next.
+  bool Fresh();
   bool Alive();
   pid_t pid() const { return pid_; }
   void Kill();
+  /// Why it ended, or will when it is killed now: of its own account, or because of what the server
+  /// saw in it.
+  DecoderExit exit() const { return exit_; }
 
  private:
   struct RingMemory;
@@ -104,12 +86,16 @@ class DecoderProcess {
   absl::Status Receive(decoder::Message* message, const DecodeLimits& limits);
   absl::Status Died();
   absl::Status BrokeProtocol(const char* what);
+  absl::Status Failed(const decoder::ErrorBody& error);
+  void Reap(bool kill_first);
   absl::Status CheckFacts(const decoder::FactsBody& facts, const decoder::OpenBody& open);
 
   pid_t pid_;
   OwnedFd socket_;
   bool ready_ = false;
   bool in_job_ = false;
+  bool used_ = false;
+  DecoderExit exit_ = DecoderExit::kOk;
   decoder::OpenBody open_{};
   decoder::FactsBody facts_{};
   decoder::DoneBody counts_{};

@@ -339,10 +339,14 @@ absl::StatusOr<LoadedVisual> DecoderMediaLoader::LoadImage(const ImagePart& imag
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MediaLoader>> MediaLoader::Create(const MediaOptions& options) {
+absl::StatusOr<std::unique_ptr<MediaLoader>> MediaLoader::Create(const MediaOptions& options,
+                                                                 const MediaMetrics& metrics) {
   VNSA_CHECK_GT(options.decoder_processes, 0);
-  VNSA_ASSIGN_OR_RETURN(auto pool,
-                        DecoderPool::Create(options.decoder_binary, options.decoder_processes));
+  // Every thread of a decoder may compute until the wall clock ends the job.
+  const DecoderLimits limits{
+      .cpu_seconds = absl::ToInt64Seconds(options.decode_timeout) * kMaxDecoderThreads + 1};
+  VNSA_ASSIGN_OR_RETURN(auto pool, DecoderPool::Create(options.decoder_binary,
+                                                       options.decoder_processes, limits, metrics));
   return std::make_unique<DecoderMediaLoader>(options, std::move(pool));
 }
 

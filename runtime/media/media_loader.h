@@ -13,6 +13,7 @@
 #include "runtime/api/generate_result.h"
 #include "runtime/api/media_facts.h"
 #include "runtime/step/patch_batch.h"
+#include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
 
@@ -70,7 +71,8 @@ struct LoadedVisual {
 class MediaLoader {
  public:
   /// Starts the decoder processes. Errors: FAILED_PRECONDITION if the binary does not start.
-  static absl::StatusOr<std::unique_ptr<MediaLoader>> Create(const MediaOptions& options);
+  static absl::StatusOr<std::unique_ptr<MediaLoader>> Create(const MediaOptions& options,
+                                                             const MediaMetrics& metrics = {});
   virtual ~MediaLoader() = default;
 
   virtual absl::StatusOr<LoadedVisual> LoadVideo(const MediaSource& source,

@@ -2,7 +2,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/api/generate_request.h"
-#include "runtime/media/decoder_process.h"
+#include "runtime/media/owned_fd.h"
 
 namespace videonsa {
 

@@ -230,7 +230,8 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   VNSA_ASSIGN_OR_RETURN(parts.tokenizer, Tokenizer::Load(options.model_dir));
   VNSA_ASSIGN_OR_RETURN(ChatConfig chat, ReadChatConfig(options.model_dir, *parts.tokenizer));
   VNSA_RETURN_IF_ERROR(OpenWorkers(options, model, parts));
-  VNSA_ASSIGN_OR_RETURN(parts.media, MediaLoader::Create(MediaOptionsOf(options, model)));
+  VNSA_ASSIGN_OR_RETURN(parts.media, MediaLoader::Create(MediaOptionsOf(options, model),
+                                                          MediaMetrics::Create(metrics)));
   const ExecutorInfo& info = parts.executor->info();
   parts.facts = FactsOf(options, model, info);
   parts.prompt.info = info;

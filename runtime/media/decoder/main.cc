@@ -24,7 +24,10 @@ int main() {
   }
   fcntl(kChildSocket, F_SETFD, FD_CLOEXEC);
   av_log_set_level(AV_LOG_QUIET);
-  videonsa::decoder::EnterSandbox();
+  if (!videonsa::decoder::EnterSandbox()) {
+    std::fputs("videonsa-decoder: the kernel refuses the system call filter\n", stderr);
+    return 3;
+  }
   videonsa::decoder::ServeJobs(kChildSocket);
   return 0;
 }

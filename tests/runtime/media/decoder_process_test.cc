@@ -77,7 +77,7 @@ TEST(DecoderProcessTest, ReadsAClipTwice) {
         **process, {.path = kClip}, [&](int) { ++messages; }, Soon());
     EXPECT_TRUE(read.ok()) << read;
     EXPECT_EQ(messages, 3 + kClipFrames + 1);
-    EXPECT_TRUE((*process)->Reusable());
+    EXPECT_FALSE((*process)->Fresh());
   }
 }
 
@@ -98,7 +98,7 @@ TEST(DecoderProcessTest, DeathAtEveryMessageIsATypedError) {
     EXPECT_EQ(read.code(), absl::StatusCode::kUnavailable) << victim;
     EXPECT_EQ(ReasonOf(read), "DECODER_DIED") << victim;
     EXPECT_TRUE(GetErrorInfo(read)->retry_after.has_value());
-    EXPECT_FALSE((*process)->Reusable());
+    EXPECT_FALSE((*process)->Alive());
   }
   EXPECT_LT(survived, 15);  // eight slots are filled ahead
 }
@@ -113,7 +113,7 @@ TEST_P(LieTest, IsNoticed) {
       **process, source, [](int) {}, Soon());
   EXPECT_EQ(read.code(), absl::StatusCode::kUnavailable) << read;
   EXPECT_EQ(ReasonOf(read), "DECODER_DIED");
-  EXPECT_FALSE((*process)->Reusable());
+  EXPECT_FALSE((*process)->Alive());
 }
 
 INSTANTIATE_TEST_SUITE_P(Lies, LieTest,
@@ -180,16 +180,16 @@ TEST(DecoderPoolTest, RefusesADecoderThatDoesNotAnswer) {
   fs::create_directory(folder);
   for (const char* name : {"stranger", "gone"}) {
     fs::create_symlink(FakeDecoder(), folder / name);
-    const auto pool = DecoderPool::Create((folder / name).string(), 1);
+    const auto pool = DecoderPool::Create((folder / name).string(), 1, {}, {});
     EXPECT_EQ(pool.status().code(), absl::StatusCode::kFailedPrecondition) << name;
   }
-  const auto missing = DecoderPool::Create((folder / "missing").string(), 1);
+  const auto missing = DecoderPool::Create((folder / "missing").string(), 1, {}, {});
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kFailedPrecondition);
   fs::remove_all(folder);
 }
 
 TEST(DecoderPoolTest, ReplacesTheDead) {
-  const auto pool = DecoderPool::Create(kDecoder, 2);
+  const auto pool = DecoderPool::Create(kDecoder, 2, {}, {});
   ASSERT_TRUE(pool.ok()) << pool.status();
   EXPECT_EQ((*pool)->num_alive(), 2);
   for (int i = 0; i < 4; ++i) {
@@ -205,7 +205,7 @@ TEST(DecoderPoolTest, ReplacesTheDead) {
 }
 
 TEST(DecoderPoolTest, WaitingEndsWithTheDeadline) {
-  const auto pool = DecoderPool::Create(kDecoder, 1);
+  const auto pool = DecoderPool::Create(kDecoder, 1, {}, {});
   ASSERT_TRUE(pool.ok());
   const auto lease = (*pool)->Acquire({});
   const auto second =

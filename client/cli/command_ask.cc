@@ -165,7 +165,8 @@ void PrintEstimate(const proto::EstimateResponse& estimate, Console& console) {
                   " vision, ", Grouped(estimate.prompt().text()), " text), ",
                   Grouped(estimate.frames()), " frames\n");
   absl::StrAppend(&out, "memory     ", Grouped(estimate.kv_pages()), " pages, ",
-                  HumanBytes(static_cast<double>(estimate.kv_bytes())), "\n");
+                  HumanBytes(static_cast<double>(estimate.kv_bytes())), " of ",
+                  HumanBytes(static_cast<double>(estimate.peak_bytes())), " in all\n");
   if (estimate.budget_fraction() > 0) {
     absl::StrAppend(&out, "attention  ", Percent(estimate.budget_fraction()),
                     " of the dense pairs\n");

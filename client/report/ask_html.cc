@@ -51,7 +51,11 @@ std::string TilesHtml(const proto::AskResult& result) {
 std::string MomentsHtml(const AskPage& page) {
   std::string out;
   if (!page.picture_note.empty()) {
-    absl::StrAppend(&out, "<p class=\"soft\">No pictures: ", Escaped(page.picture_note), ".</p>\n");
+    const bool some = std::any_of(page.moments.begin(), page.moments.end(),
+                                  [](const MomentPicture& shown) { return !shown.jpeg.empty(); });
+    absl::StrAppend(&out, "<p class=\"soft\">",
+                    some ? "A picture is missing: " : "No pictures: ", Escaped(page.picture_note),
+                    ".</p>\n");
   }
   out += "<div class=\"moments\">\n";
   const double best = page.moments.empty() ? 0 : page.moments[0].moment.share;
@@ -62,6 +66,8 @@ std::string MomentsHtml(const AskPage& page) {
     if (!shown.jpeg.empty()) {
       absl::StrAppend(&out, "<img src=\"", JpegUrl(shown.jpeg), "\" alt=\"Frame of ",
                       Escaped(NameOf(page, moment.clip_index)), " at ", Escaped(where), "\">");
+    } else if (!page.picture_note.empty()) {
+      out += "<div class=\"blank\">no picture</div>";
     }
     const std::string name = page.visual_names.size() > 1 ? NameOf(page, moment.clip_index) : "";
     absl::StrAppend(&out, "<figcaption>", Escaped(where), " · ", Escaped(Percent(moment.share)),

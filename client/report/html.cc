@@ -34,6 +34,7 @@ margin:0 0 1.1rem}
 .moments{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:1rem}
 figure{margin:0}
 figure.moment img{width:100%;aspect-ratio:16/9;object-fit:contain;border-radius:8px;display:block;background:#000}
+figure.moment .blank{aspect-ratio:16/9;border-radius:8px;border:1px dashed currentColor;opacity:.35;display:grid;place-items:center;font-size:.88rem}
 figure.moment figcaption{font-size:.88rem;margin-top:.35rem;font-variant-numeric:tabular-nums}
 .meter{height:6px;border-radius:3px;background:var(--grid);margin-top:.3rem;overflow:hidden}
 .meter i{display:block;height:100%;background:var(--accent);border-radius:3px}

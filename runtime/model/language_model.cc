@@ -128,6 +128,12 @@ void LanguageModel::Finish(const DecoderLayerWeights& w, const TensorView& atten
   workspace_.ReleaseTo(used);
 }
 
+int64_t LanguageModel::FirstFinished(int layer, const PrefillContext& context, int row_begin,
+                                     int64_t rows) const {
+  if (layer + 1 < num_layers() || context.observer != nullptr) return 0;
+  return std::clamp<int64_t>(int64_t{context.output_begin} - row_begin, 0, rows);
+}
+
 PrefillAttentionArgs LanguageModel::AttentionArgs(int layer, const PrefillContext& context,
                                                   int row_begin, int rows) {
   PrefillAttentionArgs args;
@@ -187,7 +193,8 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   args.out = attended;
   backend_.PrefillAttention(args);
   workspace_.ReleaseTo(used);
-  Finish(w, attended, hidden);
+  const int64_t first = FirstFinished(layer, context, row_begin, rows);
+  if (first < rows) Finish(w, attended.Rows(first, rows - first), hidden.Rows(first, rows - first));
   if (context.observer != nullptr) {
     context.observer->OnAttention(layer, row_begin, attended, ChosenBlocks(args));
     context.observer->OnLayer(layer, row_begin, hidden);
@@ -218,7 +225,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
   args.out = prompt.attended;
   args.gates = prompt.gates;
   backend_.PrefillAttention(args);
-  for (int64_t begin = 0; begin < rows; begin += max_rows_) {
+  for (int64_t begin = FirstFinished(layer, context, 0, rows); begin < rows; begin += max_rows_) {
     const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
     workspace_.Reset();
     Finish(w, prompt.attended.Rows(begin, count), prompt.hidden.Rows(begin, count));

@@ -34,6 +34,9 @@ struct PrefillContext {
   const uint8_t* is_vision = nullptr;           ///< [prompt rows]
   const uint8_t* is_vision_uploaded = nullptr;  ///< the same on the device, for one step
   int mass_begin = INT32_MAX;          ///< rows from here on are evidence rows
+  /// Rows from here on leave the last layer. Nobody needs earlier ones behind its attention, so
+  /// they are not finished there and hold garbage then, unless an observer looks.
+  int output_begin = 0;
   AttentionTally* tallies = nullptr;   ///< [num_layers]
   ForwardObserver* observer = nullptr;
 };
@@ -100,6 +103,9 @@ class LanguageModel {
   TensorView KeyPart(const TensorView& qkv) const;
   TensorView ValuePart(const TensorView& qkv) const;
   int qkv_size() const { return shape_.q_size() + 2 * shape_.kv_size(); }
+  // First of `rows` rows from `row_begin` on that must leave the layer; `rows` if none.
+  int64_t FirstFinished(int layer, const PrefillContext& context, int row_begin,
+                        int64_t rows) const;
   PrefillAttentionArgs AttentionArgs(int layer, const PrefillContext& context, int row_begin,
                                      int rows);
 

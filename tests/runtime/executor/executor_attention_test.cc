@@ -220,6 +220,97 @@ TEST(ExecutorAttention, RefusesBudgetsOutOfRange) {
   }
 }
 
+// Rows [begin, end) of a prompt alone, as a prompt of their own.
+SequenceSpec Cut(SequenceSpec spec, int begin, int end) {
+  const auto cut = [&](const std::vector<int32_t>& from, size_t offset) {
+    return std::vector<int32_t>(from.begin() + static_cast<long>(offset) + begin,
+                                from.begin() + static_cast<long>(offset) + end);
+  };
+  std::vector<int32_t> positions;
+  for (size_t axis = 0; axis < 3; ++axis) {
+    const std::vector<int32_t> one = cut(spec.positions, axis * spec.token_ids.size());
+    positions.insert(positions.end(), one.begin(), one.end());
+  }
+  spec.token_ids = cut(spec.token_ids, 0);
+  spec.positions = std::move(positions);
+  for (VisionSpan& span : spec.vision_spans) span.token_begin -= begin;
+  return spec;
+}
+
+// What each row must count in `causal_nsa` (by token id) and in `released_nsa` (by position), in
+// prompts of at most one block, where every visible block is chosen.
+BranchPairs CountShortPrompt(const SequenceSpec& spec, int window) {
+  const size_t n = spec.token_ids.size();
+  const bool released = spec.attention.semantics == AttentionSemantics::kReleasedNsa;
+  BranchPairs pairs;
+  for (size_t i = 0; i < n; ++i) {
+    const bool by_position = spec.positions[i] != spec.positions[n + i] ||
+                             spec.positions[i] != spec.positions[2 * n + i];
+    const bool vision = released ? by_position : spec.token_ids[i] == test::kVideoPad;
+    const int64_t row = static_cast<int64_t>(i);
+    if (!vision) {
+      pairs.dense += row + 1;
+      continue;
+    }
+    const int copies = released ? 2 : 1;
+    pairs.compressed += released ? 2 : (row + 1) / 64;
+    pairs.selected += copies * (row + 1);
+    pairs.window += copies * std::min<int64_t>(window, row + 1);
+  }
+  return pairs;
+}
+
+TEST(ExecutorAttention, ShortAndOddPromptsRunAndCountInEverySemantics) {
+  for (const TinyModel& model : {NsaModel(), ReleasedModel()}) {
+    ExecutorHarness harness(model, WithType(ComputeType::kF32));
+    const SequenceSpec clip = harness.Prompt(3, 20, {3, 4, 4});  // 12 pads among text
+    const int first = clip.vision_spans[0].token_begin;
+    const size_t at = static_cast<size_t>(first), n = clip.token_ids.size();
+    // The first pad of a visual is text by position.
+    ASSERT_EQ(clip.positions[at], clip.positions[n + at]);
+    ASSERT_EQ(clip.positions[at], clip.positions[2 * n + at]);
+    const std::pair<const char*, SequenceSpec> prompts[] = {
+        {"one token", harness.Prompt(1, 1, {})},
+        {"shorter than a block, no vision rows", harness.Prompt(2, 17, {})},
+        {"shorter than a block", clip},
+        {"only vision rows", Cut(clip, first, first + 12)},
+        {"vision first, text behind", Cut(clip, first, static_cast<int>(n))},
+        {"one pad, text by position", harness.Prompt(5, 4, {1, 2, 2})},
+        {"one pad and nothing else", Cut(harness.Prompt(6, 4, {1, 2, 2}), 3, 4)},
+    };
+    for (const auto& [name, spec] : prompts) {
+      SCOPED_TRACE(testing::Message() << model.semantics << ", " << name);
+      ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+      const StepResult result =
+          harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+      EXPECT_EQ(result.tokens.size(), 1u);
+      const AttentionAccount account = harness.executor().Account(spec.id);
+      const BranchPairs expected = CountShortPrompt(spec, model.window_tokens);
+      for (const BranchPairs& layer : account.layers) EXPECT_EQ(layer, expected);
+      harness.executor().ReleaseSequence(spec.id);
+    }
+  }
+}
+
+TEST(ExecutorAttention, RowsThatNobodyNeedsAreLeftOutOfTheLastLayerExactly) {
+  // An observer sees every row of every layer; without one the last layer finishes one row.
+  for (const TinyModel& model : {TinyModel(), NsaModel(), ReleasedModel()}) {
+    ExecutorHarness harness(model, WithType(ComputeType::kF32, 100));
+    SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+    spec.sampling.num_logprobs = 0;
+    const Shown observed = RunInPieces(harness, spec, {});
+    ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+    StepPlan plan{0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}};
+    for (const int32_t id : observed.ids) {
+      const StepResult result = harness.MustRun(plan);
+      ASSERT_EQ(result.tokens.size(), 1u);
+      EXPECT_EQ(result.tokens[0].token_id, id) << model.semantics;
+      plan = {0, {}, {}, {spec.id}};
+    }
+    harness.executor().ReleaseSequence(spec.id);
+  }
+}
+
 TEST(ExecutorAttention, PatternsThatKeepEverythingEqualDense) {
   // 150 tokens: tri_shape keeps 128 + 3968 keys, minference more columns than there are.
   ExecutorHarness harness({}, WithType(ComputeType::kF32));

@@ -30,6 +30,17 @@ void TurnAround(const NsaSpan& span, const BlockLists& lists) {
   }
 }
 
+// Fetches a share of a tile into the second-level cache: part `index` of `count`.
+void PrefetchPart(const KvTile& tile, size_t bytes, int index, int count) {
+  constexpr size_t kLine = 64;
+  const size_t lines = bytes / kLine;
+  const size_t begin = lines * index / count, end = lines * (index + 1) / count;
+  for (size_t line = begin; line < end; ++line) {
+    __builtin_prefetch(static_cast<const char*>(tile.k) + line * kLine, 0, 2);
+    __builtin_prefetch(static_cast<const char*>(tile.v) + line * kLine, 0, 2);
+  }
+}
+
 template <TileKind kKind>
 HWY_ATTR void SelectedTiles(const BranchArgs& a, const BlockLists& lists) {
   const NsaSpan& span = a.span;
@@ -38,9 +49,13 @@ HWY_ATTR void SelectedTiles(const BranchArgs& a, const BlockLists& lists) {
   TurnAround(span, lists);
   const int last_key = span.positions[span.num_tokens - 1];
   alignas(64) float keep[kKvPageTokens];
-  for (int block = 0; block < lists.num_blocks; ++block) {
+  const size_t tile_bytes = KvTileElements(span.head_dim) * SizeOf(a.kv.dtype);
+  const auto next_chosen = [&](int block) {
+    while (block < lists.num_blocks && lists.first[block] == lists.first[block + 1]) ++block;
+    return block;
+  };
+  for (int block = next_chosen(0), next; block < lists.num_blocks; block = next) {
     const int begin = lists.first[block], end = lists.first[block + 1];
-    if (begin == end) continue;
     TileRow* to = span.gathered;
     for (int i = begin; i < end; ++i) {
       const int token = lists.tokens[i];
@@ -53,8 +68,18 @@ HWY_ATTR void SelectedTiles(const BranchArgs& a, const BlockLists& lists) {
     }
     KvTile tile = TileOf(a.kv, a.kv.page_ids, block, span.kv_head);
     tile.keep = KeepOfBlock(a.keep_keys, block, last_key, keep);
-    AttendTile<kKind>(span.gathered, static_cast<int>(to - span.gathered), tile, head_dim,
-                      a.scale * kLog2E);
+    // Few rows chose a tile that was not read lately: the next one is fetched beside the products.
+    next = next_chosen(block + 1);
+    const int num_rows = static_cast<int>(to - span.gathered);
+    const int groups = (num_rows + kMaxGroup - 1) / kMaxGroup;
+    const KvTile ahead =
+        TileOf(a.kv, a.kv.page_ids, next < lists.num_blocks ? next : block, span.kv_head);
+    for (int group = 0; group < groups; ++group) {
+      if (next < lists.num_blocks) PrefetchPart(ahead, tile_bytes, group, groups);
+      const int first = group * kMaxGroup;
+      AttendTile<kKind>(span.gathered + first, std::min(kMaxGroup, num_rows - first), tile,
+                        head_dim, a.scale * kLog2E);
+    }
   }
 }
 

@@ -15,7 +15,7 @@ run() {
   "$@" || status=1
 }
 run "$build/bin/model_bench" tests/bench/model/dummy_1024.json --tokens 4096
-run "$build/bin/attention_bench" dense released causal kernels
+run "$build/bin/attention_bench" dense released causal table
 run "$build/bin/scheduler_bench"
 run "$build/bin/server_overhead_bench"
 run "$build/bin/text_bench" deploy/demo_model/weights

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/cpu/causal_nsa.h"
@@ -105,8 +106,55 @@ struct MachineLimits {
   double read = 0;       ///< bytes/s of a sum over memory larger than every cache
 };
 
-/// Prints a table of the branch kernels, each on its own.
-void PrintKernelTable(const MachineLimits& limits, ThreadPool& pool);
+/// One kernel measured: a row of the table in kernels/README.md.
+struct KernelRow {
+  std::string kernel;
+  std::string shape;
+  std::string arithmetic;
+  double flops = 0;
+  double bytes = 0;  ///< least that must be read and written once
+  double seconds = 0;
+  double flop_limit = 0;  ///< of the arithmetic, from MachineLimits
+};
+
+struct Arithmetic {
+  const char* name;
+  DType dtype;
+  MathType math;
+  double Limit(const MachineLimits& limits) const {
+    return math == MathType::kF32 ? limits.gemm_f32 : limits.gemm_bf16;
+  }
+};
+inline constexpr Arithmetic kArithmetics[] = {{"f32", DType::kF32, MathType::kF32},
+                                              {"bf16", DType::kBF16, MathType::kBF16}};
+
+/// Seconds of dense prefill of the whole prompt, all rows measured.
+double DenseSeconds(const Prompt& prompt, MathType math, int runs, ThreadPool& pool);
+
+/// The same from eight strips of 512 rows, each in the middle of an eighth of the prompt, scaled to
+/// their eighths. A row's cost is linear in its position, so the midpoint rule is exact but for
+/// noise. Requires: a prompt of at least 8192 tokens, a multiple of 4096.
+double DenseSecondsFromStrips(const Prompt& prompt, MathType math, ThreadPool& pool);
+
+/// Parts of a causal_nsa layer, each over all spans and KV heads of the prompt, B = 16, W = 256.
+struct CausalParts {
+  double compressed = 0;  ///< pooled tiles, compressed attention and the choice from its weights
+  double others = 0;      ///< window, selection and gated combine
+};
+CausalParts MeasureCausalParts(const Prompt& prompt, MathType math, ThreadPool& pool);
+
+/// The branch kernels of causal_nsa, each on its own; 16/4 heads of 64, B = 16, W = 256.
+std::vector<KernelRow> NsaKernelRows(const MachineLimits& limits, const Arithmetic& arithmetic,
+                                     int len, ThreadPool& pool);
+
+/// Everything else below kernels/cpu.
+std::vector<KernelRow> OtherKernelRows(const MachineLimits& limits, ThreadPool& pool);
+
+/// released_nsa as a whole, 28/4 heads of 128, B = 32, W = 256, and two of its own kernels.
+std::vector<KernelRow> ReleasedKernelRows(const MachineLimits& limits, ThreadPool& pool);
+
+/// Prints rows as a Markdown table with the machine and the date.
+void PrintMarkdown(const MachineLimits& limits, int threads, const std::vector<KernelRow>& rows);
 
 /// Prints released_nsa's time (and dense's and causal_nsa's) at the 7B shapes.
 void PrintReleasedTable(int len, ThreadPool& pool);

@@ -1,15 +1,11 @@
 #include <algorithm>
-#include <cstdio>
 #include <string>
 
 #include "kernels/cpu/block_choice.h"
 #include "kernels/cpu/branch_attention.h"
 #include "kernels/cpu/compressed_attention.h"
-#include "kernels/cpu/dense_attention.h"
 #include "kernels/cpu/nsa_thread.h"
 #include "kernels/cpu/pooled_tiles.h"
-#include "kernels/cpu/released_nsa.h"
-#include "kernels/cpu/value_sums.h"
 #include "tests/bench/attention/bench_case.h"
 
 namespace videonsa::bench {
@@ -123,23 +119,24 @@ class SpanBench {
   std::unique_ptr<AlignedFloats> pooled_k_, pooled_v_;
 };
 
-void PrintRow(const char* kernel, const char* arithmetic, double flops, double bytes,
-              double seconds, double flop_limit, double read_limit) {
-  std::printf("%s | %s | %.1f | %.2f | %.1f | %.0f %% | %.0f %%\n", kernel, arithmetic, flops / 1e9,
-              bytes / 1e9, seconds * 1e3, 100 * flops / seconds / flop_limit,
-              100 * bytes / seconds / read_limit);
+}  // namespace
+
+CausalParts MeasureCausalParts(const Prompt& prompt, MathType math, ThreadPool& pool) {
+  SpanBench bench(prompt, math, pool);
+  CausalParts parts;
+  parts.compressed = bench.Pooling() + bench.Compression(true);
+  parts.others = bench.Window() + bench.Selection() + bench.Combine();
+  return parts;
 }
 
 // FLOP: 4 head_dim for each pair and query head (choice: one comparison a candidate). Bytes: what a
 // span must read at least once (K and V tiles it touches, queries) and write.
-void PrintKernels(const MachineLimits& limits, DType dtype, MathType math, int len,
-                  ThreadPool& pool) {
+std::vector<KernelRow> NsaKernelRows(const MachineLimits& limits, const Arithmetic& arithmetic,
+                                     int len, ThreadPool& pool) {
   const int heads = 16, kv_heads = 4, dim = 64;
-  const Prompt prompt(len, heads, kv_heads, dim, dtype, pool);
-  const char* name = math == MathType::kF32 ? "f32" : "bf16";
-  const double limit = math == MathType::kF32 ? limits.gemm_f32 : limits.gemm_bf16;
-  const double kv_bytes = 2.0 * dim * SizeOf(dtype) * kv_heads;  // a token
-  const double row_bytes = 2.0 * 4 * dim * heads;                // q read, out written, a token
+  const Prompt prompt(len, heads, kv_heads, dim, arithmetic.dtype, pool);
+  const double kv_bytes = 2.0 * dim * SizeOf(arithmetic.dtype) * kv_heads;  // a token
+  const double row_bytes = 2.0 * 4 * dim * heads;  // q read, out written, a token
   NsaPairs pairs;
   double blocks_read = 0;  // upper bound of tiles read: every block once a span
   const int tokens = NsaThreadPlan::Of(heads / kv_heads, dim, kBlocksChosen, 1).tokens;
@@ -150,66 +147,34 @@ void PrintKernels(const MachineLimits& limits, DType dtype, MathType math, int l
     if (i % tokens == 0)
       blocks_read += std::min<double>((i + tokens) / 64.0, tokens * kBlocksChosen);
   }
-  SpanBench bench(prompt, math, pool);
+  SpanBench bench(prompt, arithmetic.math, pool);
+  const double flop = 4.0 * dim * heads;
+  const std::string shape = std::to_string(len) + " tokens, 16/4 heads of 64, B = 16, W = 256";
+  std::vector<KernelRow> rows;
+  const auto add = [&](const char* kernel, const char* name, double flops, double bytes,
+                       double seconds, double limit) {
+    rows.push_back({kernel, shape, name, flops, bytes, seconds, limit});
+  };
   const double pooling = bench.Pooling();
   const double compression = bench.Compression(false);
   const double choice = bench.Compression(true) - compression;
-  const double flop = 4.0 * dim * heads;
-  PrintRow("pooled tiles", "f32", 0, 4.0 * dim * kv_heads * len / 64.0 * 4, pooling, limit,
-           limits.read);
-  PrintRow("compressed attention", "f32", flop * pairs.compressed, row_bytes * len, compression,
-           limits.gemm_f32, limits.read);
-  PrintRow("block choice", "f32", 1.0 * kv_heads * pairs.compressed,
-           4.0 * kv_heads * pairs.compressed, choice, limits.gemm_f32, limits.read);
-  PrintRow("window attention", name, flop * pairs.window,
-           (row_bytes + kv_bytes * (tokens + kWindow) / tokens) * len, bench.Window(), limit,
-           limits.read);
-  PrintRow("selected attention", name, flop * pairs.selected,
-           row_bytes * len + kv_bytes * 64 * blocks_read, bench.Selection(), limit, limits.read);
-  PrintRow("gated combine (three branches)", "f32", 3.0 * 2 * dim * heads * len,
-           3.0 * row_bytes * len, bench.Combine(), limits.gemm_f32, limits.read);
-}
-
-}  // namespace
-
-void PrintKernelTable(const MachineLimits& limits, ThreadPool& pool) {
-  for (int len : {8192, 65536}) {
-    std::printf("\nkernels, %d tokens, 16/4 heads of 64, B = 16, W = 256\n", len);
-    std::printf("kernel | arithmetic | GFLOP | GB | ms | share of GEMM | share of read\n");
-    PrintKernels(limits, DType::kF32, MathType::kF32, len, pool);
-    PrintKernels(limits, DType::kBF16, MathType::kBF16, len, pool);
+  if (arithmetic.dtype == DType::kF32) {  // the same in both
+    add("pooled tiles", "f32", 0, 4.0 * dim * kv_heads * len / 64.0 * 4, pooling, limits.gemm_f32);
+    add("compressed attention", "f32", flop * pairs.compressed, row_bytes * len, compression,
+        limits.gemm_f32);
+    add("block choice", "f32", 1.0 * kv_heads * pairs.compressed, 4.0 * kv_heads * pairs.compressed,
+        choice, limits.gemm_f32);
   }
-}
-
-void PrintReleasedTable(int len, ThreadPool& pool) {
-  std::printf("\nreleased_nsa, 28/4 heads of 128, B = 32, W = 256, %d tokens, one layer\n", len);
-  std::printf("arithmetic | released ms | causal_nsa ms | ratio | dense ms\n");
-  for (const auto& [name, dtype, math] :
-       {std::tuple{"f32", DType::kF32, MathType::kF32}, {"bf16", DType::kBF16, MathType::kBF16}}) {
-    Prompt prompt(len, 28, 4, 128, dtype, pool);
-    for (int i = 0; i < len; ++i) prompt.is_vision[i] = i >= 64 && i < len - 128 && i % 317 != 64;
-    const size_t bytes = ReleasedNsaScratchBytes(pool.num_threads(), prompt.kv, len, 32);
-    const size_t causal_bytes = CausalNsaScratchBytes(pool.num_threads(), 28, prompt.kv, len, 32);
-    AlignedFloats scratch(std::max(bytes, causal_bytes) / 4);
-    ReleasedNsaParams r{
-        prompt.kv, prompt.Q(), prompt.Gates(), prompt.Out(), prompt.is_vision.data(), len,
-        32,        256,        prompt.scale,   math};
-    const double released = Fastest(3, [&] {
-      ReleasedNsaPrefill(r, {scratch.get(), bytes}, pool);
-    });
-    CausalNsaParams c{
-        prompt.kv, prompt.Q(), prompt.Gates(), prompt.Out(), prompt.is_vision.data(), 28, 0, len,
-        32,        256,        prompt.scale,   math};
-    const double causal = Fastest(3, [&] {
-      CausalNsaPrefill(c, {scratch.get(), causal_bytes}, pool);
-    });
-    AlignedFloats dense_scratch(DensePrefillScratchBytes(pool.num_threads(), 28, 4, 128) / 4);
-    DensePrefillParams d{prompt.kv, prompt.Q(), prompt.Out(), nullptr, 28,
-                         0,         len,        prompt.scale, math};
-    const double dense = Fastest(3, [&] { DensePrefill(d, {dense_scratch.get(), 0}, pool); });
-    std::printf("%s | %.0f | %.0f | %.2f x | %.0f\n", name, released * 1e3, causal * 1e3,
-                released / causal, dense * 1e3);
+  const double limit = arithmetic.Limit(limits);
+  add("window attention", arithmetic.name, flop * pairs.window,
+      (row_bytes + kv_bytes * (tokens + kWindow) / tokens) * len, bench.Window(), limit);
+  add("selected attention", arithmetic.name, flop * pairs.selected,
+      row_bytes * len + kv_bytes * 64 * blocks_read, bench.Selection(), limit);
+  if (arithmetic.dtype == DType::kF32) {
+    add("gated combine, three branches", "f32", 3.0 * 2 * dim * heads * len, 3.0 * row_bytes * len,
+        bench.Combine(), limits.gemm_f32);
   }
+  return rows;
 }
 
 }  // namespace videonsa::bench

@@ -106,12 +106,13 @@ v1::Timing ToProto(const Timing& timing) {
   return out;
 }
 
-// (B S + W) / (L - 1) of the paper, for the prompt's length; 0 for dense attention.
+// 2 (B S + W) / (L - 1) of the paper, for the prompt's length; 0 for dense attention.
 double PaperFraction(const EffectiveAttention& attention, int64_t prompt_tokens) {
   const bool sparse = attention.semantics == AttentionSemantics::kCausalNsa ||
                       attention.semantics == AttentionSemantics::kReleasedNsa;
   if (!sparse || prompt_tokens < 2) return 0;
-  return (static_cast<double>(attention.selected_blocks) * kBlockTokens + attention.window_tokens) /
+  return 2 *
+         (static_cast<double>(attention.selected_blocks) * kBlockTokens + attention.window_tokens) /
          static_cast<double>(prompt_tokens - 1);
 }
 
@@ -292,6 +293,7 @@ v1::EstimateResponse ToProto(const EstimateResult& result) {
   out.set_frames(result.frames);
   out.set_kv_pages(result.kv_pages);
   out.set_kv_bytes(result.kv_bytes);
+  out.set_peak_bytes(result.peak_bytes);
   out.set_budget_fraction(result.budget_fraction);
   out.set_admissible(result.admissible);
   if (!result.admissible) {

@@ -94,6 +94,8 @@ struct EstimateResult {
   int64_t frames = 0;
   int64_t kv_pages = 0;
   int64_t kv_bytes = 0;
+  /// Everything that the request takes while it runs beyond what the idle server holds.
+  int64_t peak_bytes = 0;
   double budget_fraction = 0;
   bool admissible = true;
   absl::Status why;                           ///< set when not admissible

@@ -132,6 +132,12 @@ absl::Status ModelExecutor::SizePages(const ExecutorOptions& options) {
   }
   info_.max_context_tokens =
       std::min(info_.max_context_tokens, int64_t{info_.num_pages} * kPageTokens);
+  const auto scratch = [&](int64_t tokens) {
+    return backend_->AttentionScratchBytes({model_->language().shape(), info_.semantics,
+                                            info_.selected_blocks, static_cast<int>(tokens), 1});
+  };
+  const int64_t most = info_.max_context_tokens;
+  info_.scratch_row_bytes = (scratch(most) - scratch(1) + most - 1) / most;
   return absl::OkStatus();
 }
 
@@ -155,6 +161,8 @@ absl::Status ModelExecutor::FillInfo(const ExecutorOptions& options) {
   info_.window_tokens = sparse ? config.attention.window_tokens : 0;
   info_.has_gates = config.attention.has_gates();
   info_.can_split_vision = true;
+  info_.feature_row_bytes =
+      text.hidden_size * static_cast<int64_t>(SizeOf(backend_->activation_type()));
   info_.hidden_row_bytes =
       static_cast<int64_t>(sizeof(float)) *
           (text.hidden_size + 3 * text.num_q_heads + text.head_dim) +

@@ -108,6 +108,8 @@ class Backend {
   /// Makes room for attention as described, and for vision segments of this many rows.
   /// Errors: RESOURCE_EXHAUSTED.
   virtual absl::Status ReserveAttention(const AttentionNeeds& needs) = 0;
+  /// Scratch that attention as described takes in all; 0 if this backend does not say.
+  virtual int64_t AttentionScratchBytes(const AttentionNeeds& needs) const { return 0; }
   virtual absl::Status ReserveVision(int max_segment_rows, int head_dim) = 0;
 
   // Steps. What Upload gave and what Sample was lent ends with the step.

@@ -57,7 +57,7 @@ MathType CpuBackend::math_type() const {
   return compute_type_ == DType::kBF16 ? MathType::kBF16 : MathType::kF32;
 }
 
-absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
+int64_t CpuBackend::AttentionScratchBytes(const AttentionNeeds& needs) const {
   const int threads = pool_.num_threads();
   const AttentionShape& shape = needs.shape;
   PagedKv kv;
@@ -85,7 +85,12 @@ absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
     bytes = std::max(bytes,
                      ReleasedNsaScratchBytes(threads, kv, needs.max_tokens, needs.selected_blocks));
   }
-  return Grow(bytes, "attention scratch", &attention_scratch_);
+  return static_cast<int64_t>(bytes);
+}
+
+absl::Status CpuBackend::ReserveAttention(const AttentionNeeds& needs) {
+  return Grow(static_cast<size_t>(AttentionScratchBytes(needs)), "attention scratch",
+              &attention_scratch_);
 }
 
 absl::Status CpuBackend::ReserveVision(int max_segment_rows, int head_dim) {

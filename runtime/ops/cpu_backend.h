@@ -35,6 +35,7 @@ class CpuBackend : public Backend {
       absl::Span<const LinearPart> parts) override;
   absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) override;
   absl::Status ReserveAttention(const AttentionNeeds& needs) override;
+  int64_t AttentionScratchBytes(const AttentionNeeds& needs) const override;
   absl::Status ReserveVision(int max_segment_rows, int head_dim) override;
 
   void BeginStep() override { marks_.clear(); }

@@ -189,6 +189,18 @@ absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanVisuals(const Generat
   return visuals;
 }
 
+// Pages and hidden states, patches until they are encoded and their features until they are
+// prefilled, attention scratch, and what every prompt token costs the host: ids, positions, marks,
+// the forecast, page keys, twice while a prompt is built.
+int64_t RuntimeImpl::PeakBytes(const EstimateResult& estimate, double patches,
+                               const ExecutorInfo& info) {
+  constexpr int64_t kHostTokenBytes = 128;
+  const int64_t tokens = estimate.prompt.vision + estimate.prompt.text;
+  return estimate.kv_bytes + static_cast<int64_t>(patches) * kPatchDim * int64_t{sizeof(float)} +
+         estimate.prompt.vision * info.feature_row_bytes +
+         tokens * (info.scratch_row_bytes + kHostTokenBytes);
+}
+
 absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& request) {
   VNSA_RETURN_IF_ERROR(CheckRequest(request));
   VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, PlanVisuals(request));
@@ -218,6 +230,7 @@ absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& requ
   estimate.visuals = prompt.result.visuals;
   estimate.kv_pages = need.pages;
   estimate.kv_bytes = need.pages * builder_.info().page_bytes + need.hidden_bytes;
+  estimate.peak_bytes = PeakBytes(estimate, patches, builder_.info());
   estimate.budget_fraction = prompt.forecast.budget_fraction();
   estimate.why = CheckFits(prompt, builder_.info(), parts_.engine.hidden_bytes);
   estimate.admissible = estimate.why.ok();

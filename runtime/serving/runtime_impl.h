@@ -76,6 +76,8 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   absl::Status CheckBeforeDecoding(const GenerateRequest& request);
   absl::StatusOr<std::vector<PromptVisual>> LoadVisuals(const Job& job);
   absl::StatusOr<std::vector<PromptVisual>> PlanVisuals(const GenerateRequest& request);
+  static int64_t PeakBytes(const EstimateResult& estimate, double patches,
+                           const ExecutorInfo& info);
 
   RuntimeParts parts_;
   const Clock& clock_;

@@ -137,6 +137,9 @@ struct ExecutorInfo {
   int num_pages = 0;             ///< capacity of the KV storage
   int64_t page_bytes = 0;        ///< all layers, K and V and pooled rows
   int64_t hidden_row_bytes = 0;  ///< kept per token by layer-wise prefill
+  int64_t feature_row_bytes = 0;  ///< kept per vision token until it is prefilled
+  /// Attention scratch per prompt token, as trained: one sequence at a time uses it.
+  int64_t scratch_row_bytes = 0;
 };
 
 /// Runs step plans on one device.

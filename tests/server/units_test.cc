@@ -416,7 +416,7 @@ TEST(ResultConversion, EvidenceFollowsTheFramesOfTheBlocks) {
   EXPECT_EQ(attention.semantics(), "causal_nsa");
   EXPECT_DOUBLE_EQ(attention.budget_fraction(), 0.1);
   EXPECT_DOUBLE_EQ(attention.budget_fraction_without_compressed(), 0.09);
-  EXPECT_DOUBLE_EQ(attention.paper_budget_fraction(), 200.0 / 300.0);
+  EXPECT_DOUBLE_EQ(attention.paper_budget_fraction(), 2 * 200.0 / 300.0);
   ASSERT_EQ(attention.blocks_size(), 6);
   EXPECT_EQ(attention.blocks(0).clip_index(), 0);
   EXPECT_EQ(attention.blocks(5).clip_index(), -1) << "text after the clip";

@@ -238,6 +238,8 @@ TEST_F(RuntimeTest, EstimateSaysWhatTheRunThenUses) {
   EXPECT_GT(estimate->time_to_first_token, absl::ZeroDuration());
   EXPECT_GT(estimate->total, estimate->time_to_first_token);
   EXPECT_DOUBLE_EQ(estimate->budget_fraction, 1.0);
+  // Five temporal patches of 4 x 4 patches, and something for every token.
+  EXPECT_GT(estimate->peak_bytes, estimate->kv_bytes + 5 * 16 * kPatchDim * 4);
   EXPECT_EQ(media_->num_loads(), 0);
   const Asked asked = Ask(request);
   asked.sink->Await();

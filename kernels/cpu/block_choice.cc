@@ -1,6 +1,7 @@
 #include "kernels/cpu/block_choice.h"
 
 #include <algorithm>
+#include <functional>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/block_choice.cc"
@@ -26,29 +27,50 @@ int Lightest(const float* weights, const int32_t* blocks, int count) {
   return at;
 }
 
+// A weight that at least `keep` blocks reach, 0 if there is no cheap one: the blocks are cut into
+// lanes, and the keep-th largest of the lanes' maxima has keep blocks at or above it.
+HWY_ATTR float ReachedByMany(const float* HWY_RESTRICT weights, int own, int keep) {
+  constexpr int kMaxSets = 4;
+  const FloatTag d;
+  const int lanes = static_cast<int>(kLanes);
+  const int sets = (keep + lanes - 1) / lanes;
+  if (sets > kMaxSets || own < 4 * sets * lanes) return 0;
+  alignas(64) float maxima[kMaxSets * 16] = {};
+  for (int set = 0; set < sets; ++set) {
+    FloatVec top = hn::Zero(d);
+    for (int b = set * lanes; b < own; b += sets * lanes) {
+      const auto real = hn::FirstN(d, std::min(lanes, own - b));
+      top = hn::Max(top, hn::IfThenElseZero(real, hn::LoadU(d, weights + b)));
+    }
+    hn::StoreU(top, d, maxima + set * lanes);
+  }
+  std::nth_element(maxima, maxima + keep - 1, maxima + sets * lanes, std::greater<float>());
+  return maxima[keep - 1];
+}
+
 // Walks upwards and replaces the lightest kept block by a strictly heavier one, so equal weights
-// stay with the lower index.
+// stay with the lower index. Blocks that cannot be among the heaviest are passed over.
 HWY_ATTR void KeepHeaviest(const float* HWY_RESTRICT weights, int own, int keep,
                            int32_t* HWY_RESTRICT blocks, float* HWY_RESTRICT kept) {
   const FloatTag d;
-  for (int b = 0; b < keep; ++b) {
-    blocks[b] = b;
-    kept[b] = weights[b];
-  }
-  int lightest = Lightest(kept, blocks, keep);
-  for (int begin = keep; begin < own;) {
+  const FloatVec least = hn::Set(d, ReachedByMany(weights, own, keep));
+  int count = 0, lightest = 0;
+  for (int begin = 0; begin < own;) {
     const int lanes = std::min(static_cast<int>(kLanes), own - begin);
-    const auto heavier = hn::And(hn::Gt(hn::LoadU(d, weights + begin), hn::Set(d, kept[lightest])),
-                                 hn::FirstN(d, lanes));
+    const FloatVec here = hn::LoadU(d, weights + begin);
+    const auto heavier =
+        hn::And(count < keep ? hn::Ge(here, least) : hn::Gt(here, hn::Set(d, kept[lightest])),
+                hn::FirstN(d, lanes));
     const intptr_t first = hn::FindFirstTrue(d, heavier);
     if (first < 0) {
       begin += lanes;
       continue;
     }
     const int block = begin + static_cast<int>(first);
-    blocks[lightest] = block;
-    kept[lightest] = weights[block];
-    lightest = Lightest(kept, blocks, keep);
+    const int place = count < keep ? count++ : lightest;
+    blocks[place] = block;
+    kept[place] = weights[block];
+    if (count == keep) lightest = Lightest(kept, blocks, keep);
     begin = block + 1;
   }
 }

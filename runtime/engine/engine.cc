@@ -128,6 +128,10 @@ void Engine::Ready(RequestId id, std::unique_ptr<PreparedPrompt> prompt) {
 
 void Engine::Fail(RequestId id, absl::Status status) { Post(FailMessage{id, std::move(status)}); }
 
+void Engine::MediaChanged(RequestId id) {
+  if (open_.MarkMedia(id)) Post(MediaMessage{id});
+}
+
 void Engine::Stop(RequestId id) {
   if (open_.MarkStopped(id)) Post(StopMessage{id});
 }

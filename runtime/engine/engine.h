@@ -48,6 +48,8 @@ class Engine {
   std::shared_ptr<const std::atomic<bool>> CancelFlag(RequestId id) const;
   void Ready(RequestId id, std::unique_ptr<PreparedPrompt> prompt);
   void Fail(RequestId id, absl::Status status);
+  /// A patch source of the request has something new to say; never waits.
+  void MediaChanged(RequestId id);
   /// A stop string was found: no more tokens are wanted. Idempotent.
   void Stop(RequestId id);
   /// Ends the request with CANCELLED unless it has ended. Idempotent; never waits.

@@ -105,7 +105,7 @@ void EngineCore::PredictCost(Sequence& sequence) const {
   const PreparedPrompt& prompt = *sequence.prompt;
   double patches = 0;
   for (const auto& visual : prompt.spec.visuals) {
-    if (visual != nullptr) patches += static_cast<double>(visual->grid.num_patches());
+    if (visual != nullptr) patches += static_cast<double>(visual->grid().num_patches());
   }
   const double tokens = sequence.prompt_len();
   sequence.vision_seconds = cost_.VisionSeconds(patches);
@@ -128,6 +128,25 @@ absl::Status EngineCore::CheckDeadline(const Sequence& sequence) const {
                              {"left_seconds", absl::StrCat(absl::ToDoubleSeconds(left))}}},
       absl::StrFormat("the first token is predicted to take %.3g s, the deadline is in %.3g s",
                       sequence.prefill_seconds, absl::ToDoubleSeconds(left)));
+}
+
+void EngineCore::On(MediaMessage message) {
+  if (observer_ != nullptr) observer_->OnMediaSeen(message.id);
+  Sequence* sequence = Find(message.id);
+  if (sequence == nullptr || sequence->phase() != SequencePhase::kPrefill) return;
+  const bool waited = sequence->WaitsForPatches();
+  for (SequenceView::VisualView& visual : sequence->visuals_left) {
+    PatchSource::State state = sequence->prompt->spec.visuals[visual.visual_idx]->state();
+    if (!state.status.ok()) {
+      End(*sequence, std::move(state.status), FinishReason::kStop);
+      return;
+    }
+    visual.t_ready = state.t_ready;
+  }
+  // Who could not have used its share does not keep it: nobody waits behind a burst.
+  Lane& lane = lanes_[sequence->lane];
+  if (waited) sequence->service = std::max(sequence->service, lane.prefill_clock);
+  attention_[lane.index] = 1;
 }
 
 void EngineCore::On(FailMessage message) {
@@ -309,7 +328,7 @@ void EngineCore::ReportProgress(const SubmittedStep& step) {
     Sequence* sequence = Find(RequestId{slice.sequence.value});
     if (sequence == nullptr || sequence->phase() == SequencePhase::kFinished) continue;
     sequence->vision_end_time = now;
-    const PatchGrid& grid = sequence->prompt->spec.visuals[slice.visual_idx]->grid;
+    const PatchGrid& grid = sequence->prompt->spec.visuals[slice.visual_idx]->grid();
     sequence->request.stream->Progress("vision", slice.t_end, grid.t);
   }
   for (const PrefillSlice& slice : step.plan.prefill) {
@@ -329,6 +348,7 @@ void EngineCore::End(Sequence& sequence, absl::Status status, FinishReason reaso
   sequence.end_status = std::move(status);
   sequence.finish_reason = reason;
   sequence.request.cancelled->store(true, std::memory_order_release);
+  sequence.CloseVisuals();
   if (sequence.request.deadline < absl::InfiniteDuration()) {
     deadlines_.erase({sequence.request.deadline, sequence.request.id.value});
   }

@@ -34,12 +34,15 @@ struct EngineOptions {
   int64_t hidden_bytes = int64_t{1} << 30;  ///< rows kept by layer-wise prefills
 };
 
-/// Who hears of the two instants that decide whether the door may let another one in.
+/// Who hears of the instants that decide whether the door may let another one in, and another
+/// message.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnAdmitted(RequestId id) = 0;
   virtual void OnEnded(RequestId id) = 0;
+  /// The engine is about to look at the request's patch sources: a change from now on is news.
+  virtual void OnMediaSeen(RequestId id) = 0;
 };
 
 /// The engine's account of itself.
@@ -91,6 +94,7 @@ class EngineCore {
   void CheckLane(const Lane& lane) const;
   void On(SubmitMessage message);
   void On(ReadyMessage message);
+  void On(MediaMessage message);
   void On(FailMessage message);
   void On(StopMessage message);
   void On(CancelMessage message);

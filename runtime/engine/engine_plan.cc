@@ -141,8 +141,10 @@ void EngineCore::Start(Sequence& sequence, Lane& lane) {
   lane.NoteVisuals(prepared);
   for (const VisionSpan& span : prepared.vision_spans) {
     if (span.token_begin + span.num_tokens <= sequence.cached_tokens) continue;
-    const PatchGrid& grid = prepared.visuals[span.visual_idx]->grid;
-    sequence.visuals_left.push_back({span.visual_idx, 0, grid.t, int64_t{grid.h} * grid.w});
+    const PatchSource& source = *prepared.visuals[span.visual_idx];
+    const PatchGrid& grid = source.grid();
+    sequence.visuals_left.push_back(
+        {span.visual_idx, 0, grid.t, source.state().t_ready, int64_t{grid.h} * grid.w});
   }
   lane.running.push_back(&sequence);
   ++running_;
@@ -183,9 +185,7 @@ void EngineCore::Plan(Lane& lane, WorkerJob& job, SubmittedStep& step) {
     views.push_back(ViewOf(*sequence));
   }
   if (views.empty()) return;
-  StepBudget budget = options_.step;
-  budget.can_split_vision = info_.can_split_vision;
-  PlannedStep planned = PlanStep(views, budget, cost_);
+  PlannedStep planned = PlanStep(views, options_.step, cost_);
   job.plan = std::move(planned.plan);
   step.work = planned.work;
   NotePlanned(job.plan, step);
@@ -198,7 +198,7 @@ void EngineCore::Plan(Lane& lane, WorkerJob& job, SubmittedStep& step) {
   }
   double least = -1;
   for (const Sequence* sequence : lane.running) {
-    if (sequence->phase() != SequencePhase::kPrefill) continue;
+    if (sequence->phase() != SequencePhase::kPrefill || sequence->WaitsForPatches()) continue;
     if (least < 0 || sequence->service < least) least = sequence->service;
   }
   lane.prefill_clock = std::max(lane.prefill_clock, least);

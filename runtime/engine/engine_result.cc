@@ -11,6 +11,16 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
   if (sequence.prompt != nullptr) result = std::move(sequence.prompt->result);
   result.finish_reason = sequence.finish_reason;
   Timing& timing = result.timing;
+  for (size_t i = 0; i < result.visuals.size(); ++i) {
+    // What was decoded beside the model is not in the seed.
+    const PatchSource* source = sequence.prompt->spec.visuals[i].get();
+    if (source == nullptr) continue;
+    const PatchSource::State state = source->state();
+    result.visuals[i].frames_decoded += state.frames_decoded;
+    result.usage.frames_decoded += state.frames_decoded;
+    timing.decode += state.decode_time;
+    timing.preprocess += state.preprocess_time;
+  }
   const absl::Duration never = -absl::InfiniteDuration();
   timing.total = now - sequence.request.receive;
   if (sequence.ready_time != never) {

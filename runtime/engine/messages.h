@@ -20,6 +20,10 @@ struct ReadyMessage {
   RequestId id;
   std::unique_ptr<PreparedPrompt> prompt;
 };
+/// A patch source of the request has something new to say. At most one is under way a request.
+struct MediaMessage {
+  RequestId id;
+};
 /// The media stage cannot make the prompt.
 struct FailMessage {
   RequestId id;
@@ -39,8 +43,8 @@ struct TickMessage {};
 
 /// What the engine thread takes from its inbox. Messages about requests that have ended are
 /// dropped.
-using EngineMessage = std::variant<SubmitMessage, ReadyMessage, FailMessage, StopMessage,
-                                   CancelMessage, EndAllMessage, TickMessage, SequencesReleased,
-                                   StepDone, WorkerFailed, WorkerRestarted>;
+using EngineMessage = std::variant<SubmitMessage, ReadyMessage, MediaMessage, FailMessage,
+                                   StopMessage, CancelMessage, EndAllMessage, TickMessage,
+                                   SequencesReleased, StepDone, WorkerFailed, WorkerRestarted>;
 
 }  // namespace videonsa

@@ -49,6 +49,19 @@ bool OpenRequests::MarkStopped(RequestId id) {
   return !std::exchange(it->second.stop_sent, true);
 }
 
+bool OpenRequests::MarkMedia(RequestId id) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = open_.find(id);
+  if (it == open_.end()) return false;
+  return !std::exchange(it->second.media_sent, true);
+}
+
+void OpenRequests::OnMediaSeen(RequestId id) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = open_.find(id);
+  if (it != open_.end()) it->second.media_sent = false;
+}
+
 std::shared_ptr<const std::atomic<bool>> OpenRequests::CancelFlag(RequestId id) const {
   absl::MutexLock lock(&mutex_);
   const auto it = open_.find(id);

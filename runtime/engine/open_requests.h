@@ -18,8 +18,8 @@ namespace videonsa {
 /// Threads: all methods may be called from any thread; only AwaitEmpty waits.
 class OpenRequests : public EngineObserver {
  public:
-  /// Submit, Ready or Fail, Stop, Cancel.
-  static constexpr int kMessagesPerRequest = 4;
+  /// Submit, Ready or Fail, Media, Stop, Cancel.
+  static constexpr int kMessagesPerRequest = 5;
 
   enum class Refusal { kNone, kQueueFull, kClosed };
 
@@ -35,11 +35,14 @@ class OpenRequests : public EngineObserver {
   /// Takes back a TryOpen whose request never reached the engine.
   void OnEnded(RequestId id) override;
   void OnAdmitted(RequestId id) override;
+  void OnMediaSeen(RequestId id) override;
 
   /// Sets the cancel flag; returns whether the caller must tell the engine (the first time only).
   bool MarkCancelled(RequestId id);
   /// The same for a stop; the flag stays as it is.
   bool MarkStopped(RequestId id);
+  /// The same for news of the request's media, until the engine has seen them (OnMediaSeen).
+  bool MarkMedia(RequestId id);
   std::shared_ptr<const std::atomic<bool>> CancelFlag(RequestId id) const;
 
   /// Refuses all that come from now on.
@@ -53,6 +56,7 @@ class OpenRequests : public EngineObserver {
     bool admitted = false;
     bool cancel_sent = false;
     bool stop_sent = false;
+    bool media_sent = false;
   };
   bool Empty() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return open_.empty(); }
 

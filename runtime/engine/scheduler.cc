@@ -87,13 +87,13 @@ class StepFiller {
   bool AddVision(const SequenceView& view) {
     for (const SequenceView::VisualView& visual : view.visuals) {
       const int left = visual.t_end - visual.t_begin;
+      const int ready = std::min(visual.t_ready, visual.t_end) - visual.t_begin;
+      if (ready <= 0) return false;
       const double unit = cost_.VisionSeconds(static_cast<double>(visual.patches_per_t));
-      int count = left;
-      if (budget_.can_split_vision && unit > 0) {
-        count = static_cast<int>(std::min<double>(left, std::max(0.0, room_.seconds / unit)));
+      int count = ready;
+      if (unit > 0) {
+        count = static_cast<int>(std::min<double>(ready, std::max(0.0, room_.seconds / unit)));
         if (room_.first) count = std::max(count, 1);
-      } else if (!room_.first && unit * left > room_.seconds) {
-        count = 0;
       }
       if (count <= 0) return false;
       step_.plan.vision.push_back(

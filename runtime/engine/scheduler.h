@@ -28,6 +28,7 @@ struct SequenceView {
     int visual_idx = 0;
     int t_begin = 0;
     int t_end = 0;
+    int t_ready = 0;  ///< rows of [t_begin, t_ready) can be taken now
     int64_t patches_per_t = 0;
   };
   absl::Span<const VisualView> visuals;
@@ -41,7 +42,6 @@ struct StepBudget {
   /// that they are never slowed by more than its inverse.
   double min_prefill_to_decode = 7;
   int prefill_tokens = 512;  ///< token-cut slices together
-  bool can_split_vision = false;
 };
 
 /// A plan with what it is predicted to cost.
@@ -57,8 +57,8 @@ struct PlannedStep {
 ///
 /// Every decode row takes part. Prefills then share the rest of the budget: the one that has
 /// received the least goes first and takes as much as fits, the next ones fill what is left. The
-/// first always moves by one unit (a page of tokens, a layer, a temporal patch, or a whole visual
-/// if it cannot be split), so that nobody starves behind a budget too small.
+/// first that can move always moves by one unit (a page of tokens, a layer, a temporal patch), so
+/// that nobody starves behind a budget too small. One whose next patches are not ready waits.
 ///
 /// Requires: views of sequences that no submitted step prefills.
 PlannedStep PlanStep(absl::Span<const SequenceView> running, const StepBudget& budget,

@@ -47,4 +47,11 @@ void Sequence::SetPrompt(std::unique_ptr<PreparedPrompt> ready) {
   SetPhase(SequencePhase::kWaiting);
 }
 
+void Sequence::CloseVisuals() {
+  if (prompt == nullptr) return;
+  for (const std::shared_ptr<PatchSource>& visual : prompt->spec.visuals) {
+    if (visual != nullptr) visual->Close();
+  }
+}
+
 }  // namespace videonsa

@@ -44,6 +44,12 @@ struct Sequence {
   int prompt_len() const { return prompt_len_; }
   /// Takes the prompt in. Requires: phase kWaitingMedia.
   void SetPrompt(std::unique_ptr<PreparedPrompt> ready);
+  /// The next slice needs patches that are not ready.
+  bool WaitsForPatches() const {
+    return !visuals_left.empty() && visuals_left.front().t_ready <= visuals_left.front().t_begin;
+  }
+  /// Frees the patches of its visuals and stops whoever makes more.
+  void CloseVisuals();
 
   const Request request;
   std::unique_ptr<PreparedPrompt> prompt;  ///< set when kWaitingMedia ends

@@ -160,7 +160,6 @@ absl::Status ModelExecutor::FillInfo(const ExecutorOptions& options) {
   info_.selected_blocks = sparse ? config.attention.selected_blocks : 0;
   info_.window_tokens = sparse ? config.attention.window_tokens : 0;
   info_.has_gates = config.attention.has_gates();
-  info_.can_split_vision = true;
   info_.feature_row_bytes =
       text.hidden_size * static_cast<int64_t>(SizeOf(backend_->activation_type()));
   info_.hidden_row_bytes =
@@ -193,18 +192,22 @@ absl::Status ModelExecutor::AddSequence(SequenceSpec spec) {
 
 absl::Status ModelExecutor::ReserveSequence(SequenceState& state) {
   const TextConfig& text = model_->config().text;
+  std::vector<bool> wanted(state.features.size(), false);
+  for (const VisionSpan& span : state.spec.vision_spans) {
+    wanted[static_cast<size_t>(span.visual_idx)] =
+        span.token_begin + span.num_tokens > state.spec.cached_tokens;
+  }
   for (size_t i = 0; i < state.features.size(); ++i) {
-    const PatchGrid& grid = state.spec.visuals[i]->grid;
-    if (!state.spec.visual_keys.empty()) {
+    PatchSource& source = *state.spec.visuals[i];
+    const PatchGrid& grid = source.grid();
+    if (wanted[i] && !state.spec.visual_keys.empty()) {
       state.features[i] = feature_cache_->Find(state.spec.visual_keys[i], grid);
-      if (state.features[i] != nullptr) continue;
     }
-    if (static_cast<int64_t>(state.spec.visuals[i]->rows.size()) !=
-        grid.num_patches() * kPatchDim) {
-      return MakeError(absl::StatusCode::kInvalidArgument, "SEQUENCE_INVALID",
-                       absl::StrCat("sequence: ", state.spec.visuals[i]->rows.size(),
-                                    " patch values for ", grid.num_patches(), " patches"));
+    if (!wanted[i] || state.features[i] != nullptr) {
+      source.Close();
+      continue;
     }
+    VNSA_RETURN_IF_ERROR(source.state().status);
     VNSA_RETURN_IF_ERROR(model_->vision().Reserve(grid.h, grid.w));
     auto features = std::make_shared<VisualFeatures>();
     features->grid = grid;
@@ -213,6 +216,7 @@ absl::Status ModelExecutor::ReserveSequence(SequenceState& state) {
     VNSA_ASSIGN_OR_RETURN(features->buffer, backend_->device().Allocate(bytes, "visual features"));
     features->rows = MatrixView(features->buffer.data(), type, grid.num_tokens(), text.hidden_size);
     state.features[i] = std::move(features);
+    source.Begin();
   }
   const AttentionShape& shape = model_->language().shape();
   const AttentionSettings& attention = state.spec.attention;

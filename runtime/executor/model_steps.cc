@@ -18,8 +18,9 @@ bool ModelExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
     auto finished = feature_cache_->Find(state.spec.visual_keys[index], features->grid);
     if (finished != nullptr) features = std::move(finished);
   }
+  PatchSource& source = *state.spec.visuals[index];
   if (features->complete()) {
-    state.spec.visuals[index] = nullptr;
+    source.Close();
     result.reused_vision.push_back(slice);
     return true;
   }
@@ -28,15 +29,17 @@ bool ModelExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
   VNSA_CHECK(slice.t_end > slice.t_begin && slice.t_end <= grid.t)
       << slice.t_begin << " to " << slice.t_end << " of " << grid.t;
   const int64_t frame_patches = int64_t{grid.h} * grid.w;
-  const VisionInput input{
-      slice.t_end - slice.t_begin, grid.h, grid.w,
-      state.spec.visuals[index]->rows.data() + slice.t_begin * frame_patches * kPatchDim};
-  const TensorView rows =
-      features->rows.Rows(slice.t_begin * frame_patches / 4, input.t * frame_patches / 4);
-  if (!model_->vision().Run(input, rows, state.spec.cancelled.get())) return false;
-  features->frames_done = slice.t_end;
+  while (features->frames_done < slice.t_end) {
+    const PatchRows patches = source.Take(features->frames_done, slice.t_end);
+    if (patches.empty()) return false;  // closed because the sequence has ended
+    const VisionInput input{patches.t_end - patches.t_begin, grid.h, grid.w, patches.rows};
+    const TensorView rows =
+        features->rows.Rows(patches.t_begin * frame_patches / 4, input.t * frame_patches / 4);
+    if (!model_->vision().Run(input, rows, state.spec.cancelled.get())) return false;
+    features->frames_done = patches.t_end;
+  }
   if (features->complete()) {
-    state.spec.visuals[index] = nullptr;  // the patches are not needed any more
+    source.Close();
     if (keyed) feature_cache_->Add(state.spec.visual_keys[index], features);
   }
   return true;

@@ -54,7 +54,7 @@ absl::Status CheckTokens(const SequenceSpec& spec, const ModelConfig& config,
 absl::Status CheckVisuals(const SequenceSpec& spec) {
   for (const auto& visual : spec.visuals) {
     if (visual == nullptr) return Invalid("a visual is null");
-    const PatchGrid& grid = visual->grid;
+    const PatchGrid& grid = visual->grid();
     if (grid.t <= 0 || grid.h <= 0 || grid.w <= 0 || grid.h % 2 != 0 || grid.w % 2 != 0) {
       return Invalid(absl::StrCat("grid ", grid.t, " x ", grid.h, " x ", grid.w,
                                   ", sides must be even and positive"));
@@ -69,7 +69,7 @@ absl::Status CheckVisuals(const SequenceSpec& spec) {
     if (span.visual_idx < 0 || span.visual_idx >= static_cast<int>(spec.visuals.size())) {
       return Invalid(absl::StrCat("visual ", span.visual_idx, " of ", spec.visuals.size()));
     }
-    const int64_t tokens = spec.visuals[static_cast<size_t>(span.visual_idx)]->grid.num_tokens();
+    const int64_t tokens = spec.visuals[static_cast<size_t>(span.visual_idx)]->grid().num_tokens();
     const int64_t end = int64_t{span.token_begin} + span.num_tokens;
     if (span.num_tokens != tokens || span.token_begin < covered ||
         end > static_cast<int64_t>(spec.token_ids.size())) {

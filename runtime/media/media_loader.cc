@@ -174,7 +174,18 @@ absl::StatusOr<LoadedVisual> DecoderMediaLoader::LoadVideo(const MediaSource& so
       in_pieces ? std::max<int64_t>(kPieceBytes / patch_bytes, 1) : plan.visual.grid.t;
   VideoPatcher patcher({job.facts.height, job.facts.width}, plan.size, num_frames,
                        static_cast<int>(piece_patches), [&](PatchPiece piece) {
-                         if (in_pieces) return control.take_piece(std::move(piece));
+                         if (in_pieces) {
+                           // Time that the taker makes it wait is not the decoder's.
+                           absl::Duration waited;
+                           absl::Status taken;
+                           {
+                             PhaseTimer timer(&waited);
+                             taken = control.take_piece(std::move(piece));
+                           }
+                           job.limits.timeout += waited;
+                           plan.visual.preprocess_time -= waited;  // of ReadFrames' timer
+                           return taken;
+                         }
                          plan.visual.patches = std::move(piece.patches);
                          return absl::OkStatus();
                        });

@@ -1,10 +1,11 @@
 #include <sched.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -19,16 +20,18 @@
 namespace videonsa {
 namespace {
 
-// KV memory when nobody says how much: a quarter of what is free, within these.
+// KV memory when nobody says how much: a quarter of what is available, page cache that can be given
+// up included, within these.
 constexpr int64_t kMinKvBytes = int64_t{64} << 20;
-constexpr int64_t kMaxKvBytes = int64_t{1} << 30;
+constexpr int64_t kMaxKvBytes = int64_t{4} << 30;
 
 int64_t DefaultKvBytes() {
-  struct sysinfo info = {};
-  if (sysinfo(&info) != 0) return kMinKvBytes;
-  const int64_t free_bytes =
-      static_cast<int64_t>(info.freeram + info.bufferram) * static_cast<int64_t>(info.mem_unit);
-  return std::clamp(free_bytes / 4, kMinKvBytes, kMaxKvBytes);
+  std::ifstream meminfo("/proc/meminfo");
+  std::string name, unit;
+  for (int64_t kib = 0; meminfo >> name >> kib; std::getline(meminfo, unit)) {
+    if (name == "MemAvailable:") return std::clamp(kib * 1024 / 4, kMinKvBytes, kMaxKvBytes);
+  }
+  return kMinKvBytes;
 }
 
 absl::StatusOr<ComputeType> ParseComputeType(const std::string& name) {
@@ -62,6 +65,7 @@ absl::Status CheckOptions(const RuntimeOptions& options) {
   if (options.default_max_output_tokens < 1) {
     return InvalidField("default_max_output_tokens", "is below 1");
   }
+  if (options.patch_buffer_bytes < 1) return InvalidField("patch_buffer_bytes", "is below 1");
   if (options.cpu_threads < 0) return InvalidField("cpu_threads", "is below 0");
   if (options.cpu_workers < 1 || options.cpu_workers > 64) {
     return InvalidField("cpu_workers", absl::StrCat(options.cpu_workers, " is not in [1, 64]"));
@@ -242,6 +246,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   parts.engine = EngineOptionsOf(options, info);
   parts.metrics = &metrics;
   parts.media_threads = options.decoder_processes;
+  parts.patch_buffer_bytes = options.patch_buffer_bytes;
   parts.cpu_threads = NumThreads(options);
   return std::unique_ptr<Runtime>(std::make_unique<RuntimeImpl>(std::move(parts), clock));
 }

@@ -43,7 +43,10 @@ void TakeVisuals(std::vector<PromptVisual> visuals, PreparedPrompt& prompt) {
     result.timing.decode += visual.visual.decode_time;
     result.timing.preprocess += visual.visual.preprocess_time;
     result.visuals.push_back(std::move(report));
-    prompt.spec.visuals.push_back(std::move(visual.visual.patches));
+    if (visual.source == nullptr && visual.visual.patches != nullptr) {
+      visual.source = WholePatches(std::move(visual.visual.patches));
+    }
+    prompt.spec.visuals.push_back(std::move(visual.source));
     prompt.spec.visual_keys.push_back(visual.key);
   }
 }

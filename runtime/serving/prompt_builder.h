@@ -17,8 +17,11 @@ namespace videonsa {
 
 /// A visual of a question, in prompt order.
 struct PromptVisual {
-  LoadedVisual visual;  ///< patches may be null: then the prompt can be priced, not run
+  LoadedVisual visual;  ///< shape and report; patches unless there is another source
   Sha256Digest key{};
+  /// Where the patches come from; null: visual.patches, and without them the prompt can be priced,
+  /// not run.
+  std::shared_ptr<PatchSource> source = nullptr;
 };
 
 /// Turns a question whose visuals are known into a prompt for the engine. Constant after creation.

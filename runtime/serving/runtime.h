@@ -24,11 +24,13 @@ struct RuntimeOptions {
   std::string compute_type = "auto";  ///< "auto", "fp32" or "bf16"
   int cpu_threads = 0;                ///< of all workers together; 0: all cores
   int cpu_workers = 1;                ///< groups of threads that each hold the model and pages
-  int64_t kv_bytes = 0;               ///< 0: chosen from the context length and free memory
+  int64_t kv_bytes = 0;               ///< 0: a quarter of the memory available, at most 4 GiB
   int64_t max_context_tokens = 0;     ///< 0: the checkpoint's
   int max_running = 64;               ///< sequences in the engine
   int max_waiting = 256;              ///< requests in the queue
   int prefill_chunk_tokens = 512;
+  /// Clips whose patches take more are decoded beside the vision tower, this much ahead of it.
+  int64_t patch_buffer_bytes = int64_t{32} << 20;
   std::string decoder_binary;  ///< path of videonsa-decoder
   int decoder_processes = 2;
   double default_fps = 2.0;

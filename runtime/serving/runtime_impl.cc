@@ -22,6 +22,9 @@ int MaxOpen(const EngineOptions& options) {
   return kDeliveryFactor * (options.max_running + options.max_waiting);
 }
 
+// A long clip holds its decoder for as long as its vision slices take: one is left to the others.
+int StreamThreads(int decoders) { return std::max(1, decoders - 1); }
+
 absl::Status CheckRequest(const GenerateRequest& request) {
   if (request.tenant.empty()) return InvalidField("tenant", "is empty");
   if (request.turns.empty()) return InvalidField("question.turns", "is empty");
@@ -51,6 +54,10 @@ RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
       visuals_(parts_.media.get(), clock, parts_.facts.preprocess_mode, parts_.patch_cache_bytes,
                parts_.metrics != nullptr ? MediaMetrics::Create(*parts_.metrics) : MediaMetrics{}),
       delivery_(1, MaxOpen(parts_.engine)),
+      streams_({.threads = StreamThreads(parts_.media_threads),
+                .max_requests = MaxOpen(parts_.engine),
+                .buffer_bytes = parts_.patch_buffer_bytes},
+               &visuals_, [this](RequestId id) { engine_.MediaChanged(id); }),
       engine_(parts_.engine, TakeExecutors(parts_), clock,
               parts_.metrics != nullptr ? EngineMetrics::Create(*parts_.metrics) : EngineMetrics{},
               parts_.restart, parts_.on_worker_start),
@@ -64,6 +71,7 @@ RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
 
 RuntimeImpl::~RuntimeImpl() {
   Drain(absl::ZeroDuration());
+  streams_.Stop();
   media_queue_.Close();
   text_queue_.Close();
   for (std::thread& thread : threads_) thread.join();
@@ -122,8 +130,9 @@ void RuntimeImpl::WorkLoop(JobQueue& queue) {
 
 absl::StatusOr<std::unique_ptr<PreparedPrompt>> RuntimeImpl::Prepare(const Job& job) {
   const absl::Duration start = clock_.Monotonic();
-  VNSA_RETURN_IF_ERROR(CheckBeforeDecoding(job.request));
-  VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, LoadVisuals(job));
+  VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, PlanAndCheck(job.request));
+  OpenStreams(job, visuals);
+  VNSA_RETURN_IF_ERROR(LoadVisuals(job, visuals));
   const absl::Duration loaded = clock_.Monotonic();
   VNSA_ASSIGN_OR_RETURN(std::unique_ptr<PreparedPrompt> prompt,
                         builder_.Build(job.request, std::move(visuals), RandomSeed()));
@@ -137,37 +146,71 @@ absl::StatusOr<std::unique_ptr<PreparedPrompt>> RuntimeImpl::Prepare(const Job& 
 }
 
 // Decoding is the dearest thing that a refused question could cost: refuse from sizes alone.
-absl::Status RuntimeImpl::CheckBeforeDecoding(const GenerateRequest& request) {
-  if (CountVisuals(request) == 0) return absl::OkStatus();  // nothing to save
+absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanAndCheck(
+    const GenerateRequest& request) {
   VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, PlanVisuals(request));
+  if (visuals.empty()) return visuals;  // nothing to save
   VNSA_ASSIGN_OR_RETURN(std::unique_ptr<PreparedPrompt> prompt,
-                        builder_.Build(request, std::move(visuals), 0));
-  return CheckFits(*prompt, builder_.info(), parts_.engine.hidden_bytes);
+                        builder_.Build(request, visuals, 0));
+  VNSA_RETURN_IF_ERROR(CheckFits(*prompt, builder_.info(), parts_.engine.hidden_bytes));
+  return visuals;
 }
 
-absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::LoadVisuals(const Job& job) {
+int64_t RuntimeImpl::PatchBytes(const PromptVisual& visual) {
+  return visual.visual.grid.num_patches() * kPatchDim * int64_t{sizeof(float)};
+}
+
+bool RuntimeImpl::IsStreamed(const PromptVisual& visual) const {
+  return !visual.visual.report.image && PatchBytes(visual) > parts_.patch_buffer_bytes;
+}
+
+void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals) {
+  ClipStreams::Clips clips;
+  std::vector<size_t> places;
+  size_t place = 0;
+  for (const Turn& turn : job.request.turns) {
+    for (const Part& part : turn.parts) {
+      if (std::holds_alternative<TextPart>(part)) continue;
+      const size_t i = place++;
+      const auto* video = std::get_if<VideoPart>(&part);
+      if (video == nullptr || !IsStreamed(visuals[i])) continue;
+      visuals[i].key = VisualKey(*video, parts_.facts.preprocess_mode);
+      clips.parts.push_back(*video);
+      clips.grids.push_back(visuals[i].visual.grid);
+      places.push_back(i);
+    }
+  }
+  if (places.empty()) return;
+  clips.id = job.id;
+  clips.cancelled = job.cancelled;
+  clips.deadline = job.request.deadline;
+  const std::vector<std::shared_ptr<PatchStream>> streams = streams_.Open(std::move(clips));
+  for (size_t i = 0; i < places.size(); ++i) visuals[places[i]].source = streams[i];
+}
+
+// Loads those that are not streamed.
+absl::Status RuntimeImpl::LoadVisuals(const Job& job, std::vector<PromptVisual>& visuals) {
   LoadControl control;
   control.cancelled = job.cancelled;
   control.deadline = job.request.deadline;
   control.progress = [&job](const char* stage, int64_t done, int64_t total) {
     job.writer->Progress(stage, done, total);
   };
-  std::vector<PromptVisual> visuals;
+  size_t place = 0;
   for (const Turn& turn : job.request.turns) {
     for (const Part& part : turn.parts) {
-      absl::StatusOr<VisualStore::Loaded> loaded = absl::UnknownError("text");
-      if (const auto* video = std::get_if<VideoPart>(&part)) {
-        loaded = visuals_.Load(*video, control);
-      } else if (const auto* image = std::get_if<ImagePart>(&part)) {
-        loaded = visuals_.Load(*image, control);
-      } else {
-        continue;
-      }
+      if (std::holds_alternative<TextPart>(part)) continue;
+      PromptVisual& visual = visuals[place++];
+      if (visual.source != nullptr) continue;
+      const auto* video = std::get_if<VideoPart>(&part);
+      absl::StatusOr<VisualStore::Loaded> loaded =
+          video != nullptr ? visuals_.Load(*video, control)
+                           : visuals_.Load(std::get<ImagePart>(part), control);
       VNSA_RETURN_IF_ERROR(loaded.status());
-      visuals.push_back({std::move(loaded->visual), loaded->key});
+      visual = {std::move(loaded->visual), loaded->key};
     }
   }
-  return visuals;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanVisuals(const GenerateRequest& request) {
@@ -192,12 +235,11 @@ absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanVisuals(const Generat
 // Pages and hidden states, patches until they are encoded and their features until they are
 // prefilled, attention scratch, and what every prompt token costs the host: ids, positions, marks,
 // the forecast, page keys, twice while a prompt is built.
-int64_t RuntimeImpl::PeakBytes(const EstimateResult& estimate, double patches,
+int64_t RuntimeImpl::PeakBytes(const EstimateResult& estimate, int64_t patch_bytes,
                                const ExecutorInfo& info) {
   constexpr int64_t kHostTokenBytes = 128;
   const int64_t tokens = estimate.prompt.vision + estimate.prompt.text;
-  return estimate.kv_bytes + static_cast<int64_t>(patches) * kPatchDim * int64_t{sizeof(float)} +
-         estimate.prompt.vision * info.feature_row_bytes +
+  return estimate.kv_bytes + patch_bytes + estimate.prompt.vision * info.feature_row_bytes +
          tokens * (info.scratch_row_bytes + kHostTokenBytes);
 }
 
@@ -205,8 +247,10 @@ absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& requ
   VNSA_RETURN_IF_ERROR(CheckRequest(request));
   VNSA_ASSIGN_OR_RETURN(std::vector<PromptVisual> visuals, PlanVisuals(request));
   double patches = 0;
+  int64_t patch_bytes = 0;
   for (const PromptVisual& visual : visuals) {
     patches += static_cast<double>(visual.visual.grid.num_patches());
+    patch_bytes += IsStreamed(visual) ? parts_.patch_buffer_bytes : PatchBytes(visual);
   }
   EstimateResult estimate;
   for (const PromptVisual& visual : visuals) {
@@ -230,7 +274,7 @@ absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& requ
   estimate.visuals = prompt.result.visuals;
   estimate.kv_pages = need.pages;
   estimate.kv_bytes = need.pages * builder_.info().page_bytes + need.hidden_bytes;
-  estimate.peak_bytes = PeakBytes(estimate, patches, builder_.info());
+  estimate.peak_bytes = PeakBytes(estimate, patch_bytes, builder_.info());
   estimate.budget_fraction = prompt.forecast.budget_fraction();
   estimate.why = CheckFits(prompt, builder_.info(), parts_.engine.hidden_bytes);
   estimate.admissible = estimate.why.ok();

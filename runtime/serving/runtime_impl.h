@@ -11,6 +11,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/media/media_loader.h"
 #include "runtime/serving/answer_writer.h"
+#include "runtime/serving/clip_streams.h"
 #include "runtime/serving/prompt_builder.h"
 #include "runtime/serving/runtime.h"
 #include "runtime/serving/visual_store.h"
@@ -33,12 +34,15 @@ struct RuntimeParts {
   int media_threads = 2;
   int cpu_threads = 1;
   int64_t patch_cache_bytes = int64_t{64} << 20;
+  /// Clips with more patch bytes are decoded beside the vision tower, this much ahead of it.
+  int64_t patch_buffer_bytes = int64_t{32} << 20;
 };
 
 /// Wires media, text, engine and delivery into one Runtime.
 ///
-/// Threads of its own: media-i load and lay out questions with visuals, one text thread lays out
-/// the others, delivery threads call sinks; the engine has its two.
+/// Threads of its own: media-i load and lay out questions with visuals, stream-i decode long clips
+/// of admitted ones, one text thread lays out the others, delivery threads call sinks; the engine
+/// has its two.
 class RuntimeImpl : public Runtime, private AnswerControl {
  public:
   /// `clock` outlives it.
@@ -73,10 +77,13 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   void Stop(RequestId id) override;
   void WorkLoop(JobQueue& queue);
   absl::StatusOr<std::unique_ptr<PreparedPrompt>> Prepare(const Job& job);
-  absl::Status CheckBeforeDecoding(const GenerateRequest& request);
-  absl::StatusOr<std::vector<PromptVisual>> LoadVisuals(const Job& job);
+  absl::StatusOr<std::vector<PromptVisual>> PlanAndCheck(const GenerateRequest& request);
+  absl::Status LoadVisuals(const Job& job, std::vector<PromptVisual>& visuals);
+  static int64_t PatchBytes(const PromptVisual& visual);
+  bool IsStreamed(const PromptVisual& visual) const;
+  void OpenStreams(const Job& job, std::vector<PromptVisual>& visuals);
   absl::StatusOr<std::vector<PromptVisual>> PlanVisuals(const GenerateRequest& request);
-  static int64_t PeakBytes(const EstimateResult& estimate, double patches,
+  static int64_t PeakBytes(const EstimateResult& estimate, int64_t patch_bytes,
                            const ExecutorInfo& info);
 
   RuntimeParts parts_;
@@ -84,6 +91,7 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   const PromptBuilder builder_;
   VisualStore visuals_;
   DeliveryStage delivery_;
+  ClipStreams streams_;  // outlives the engine's hold on its streams
   Engine engine_;
   JobQueue media_queue_;
   JobQueue text_queue_;

@@ -88,6 +88,13 @@ absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const ImagePart& part,
   return LoadOnce(part, control, [&] { return loader_->LoadImage(part, control); });
 }
 
+absl::StatusOr<LoadedVisual> VisualStore::Stream(const VideoPart& part,
+                                                 const LoadControl& control) {
+  absl::StatusOr<LoadedVisual> visual = loader_->LoadVideo(part.source, part.sampling, control);
+  Count(visual);
+  return visual;
+}
+
 std::optional<LoadedVisual> VisualStore::Peek(const Sha256Digest& key) const {
   absl::MutexLock lock(&mutex_);
   const auto it = cache_.find(key);

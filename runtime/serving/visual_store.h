@@ -39,6 +39,9 @@ class VisualStore {
   absl::StatusOr<Loaded> Load(const VideoPart& part, const LoadControl& control);
   absl::StatusOr<Loaded> Load(const ImagePart& part, const LoadControl& control);
 
+  /// Decodes a clip into `control.take_piece`; shares and keeps nothing.
+  absl::StatusOr<LoadedVisual> Stream(const VideoPart& part, const LoadControl& control);
+
   /// Shape and report without patches: from the cache, else from the loader, which decodes nothing.
   absl::StatusOr<LoadedVisual> Plan(const VideoPart& part);
   absl::StatusOr<LoadedVisual> Plan(const ImagePart& part);

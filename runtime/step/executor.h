@@ -11,7 +11,7 @@
 #include "runtime/api/attention_account.h"
 #include "runtime/api/generate_result.h"
 #include "runtime/base/hash.h"
-#include "runtime/step/patch_batch.h"
+#include "runtime/step/patch_source.h"
 
 /// The cut between engine and device: the engine makes plans of plain numbers, the executor runs
 /// them; neither includes the other.
@@ -60,7 +60,7 @@ struct SequenceSpec {
   std::vector<int32_t> positions;
   int32_t next_position = 0;  ///< coordinate of the first generated token, all three axes
   std::vector<VisionSpan> vision_spans;
-  std::vector<std::shared_ptr<const PatchBatch>> visuals;
+  std::vector<std::shared_ptr<PatchSource>> visuals;
   /// Content identity of each visual: equal keys mean equal patches, so the executor may reuse
   /// features it still holds. All zero: unknown, never reused. Empty or one per visual.
   std::vector<Sha256Digest> visual_keys;
@@ -72,9 +72,9 @@ struct SequenceSpec {
   std::shared_ptr<const std::atomic<bool>> cancelled;
 };
 
-/// Runs the vision tower over temporal patches [t_begin, t_end) of one visual, in order; patch rows
-/// are kept until the features exist. Temporal patches never attend to each other, so the cut
-/// changes nothing. An executor without ExecutorInfo::can_split_vision gets whole visuals only.
+/// Runs the vision tower over temporal patches [t_begin, t_end) of one visual, in order, all of
+/// them ready in its source. Temporal patches never attend to each other, so the cut changes
+/// nothing.
 struct VisionSlice {
   SequenceId sequence;
   int visual_idx = 0;
@@ -133,10 +133,9 @@ struct ExecutorInfo {
   int selected_blocks = 0;                                    ///< as trained; 0 for dense
   int window_tokens = 0;                                      ///< as trained; 0 for dense
   bool has_gates = false;
-  bool can_split_vision = false;  ///< takes part of a visual's temporal patches in a slice
-  int num_pages = 0;             ///< capacity of the KV storage
-  int64_t page_bytes = 0;        ///< all layers, K and V and pooled rows
-  int64_t hidden_row_bytes = 0;  ///< kept per token by layer-wise prefill
+  int num_pages = 0;              ///< capacity of the KV storage
+  int64_t page_bytes = 0;         ///< all layers, K and V and pooled rows
+  int64_t hidden_row_bytes = 0;   ///< kept per token by layer-wise prefill
   int64_t feature_row_bytes = 0;  ///< kept per vision token until it is prefilled
   /// Attention scratch per prompt token, as trained: one sequence at a time uses it.
   int64_t scratch_row_bytes = 0;
@@ -151,6 +150,7 @@ class Executor {
   virtual ~Executor() = default;
   virtual const ExecutorInfo& info() const = 0;
   /// Makes the sequence known. INVALID_ARGUMENT (with a reason) if the model cannot run it.
+  /// Begins the sources of visuals that must be encoded and closes those that need not be.
   virtual absl::Status AddSequence(SequenceSpec spec) = 0;
   virtual absl::StatusOr<StepResult> Run(const StepPlan& plan) = 0;
   /// What the sequence spent so far. Requires: added and not released.

@@ -31,7 +31,6 @@ ExecutorInfo Info(int running) {
   info.vocab_size = 152000;
   info.max_context_tokens = 131072;
   info.num_pages = running * 12;
-  info.can_split_vision = true;
   return info;
 }
 

@@ -133,7 +133,7 @@ class CaseRun {
     if (recorder != nullptr) executor_.Observe(spec.id, recorder);
     StepPlan plan;
     for (size_t i = 0; i < spec.visuals.size(); ++i) {
-      plan.vision.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid.t});
+      plan.vision.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid().t});
     }
     plan.prefill.push_back(
         {spec.id, 0, static_cast<int>(spec.token_ids.size()), 0, executor_.info().num_layers});

@@ -160,7 +160,7 @@ struct VisualList {
     next_row += count;
     spec->vision_spans.push_back({token_begin, static_cast<int>(batch->grid.num_tokens()),
                                   static_cast<int>(spec->visuals.size())});
-    spec->visuals.push_back(std::move(batch));
+    spec->visuals.push_back(WholePatches(std::move(batch)));
     return absl::OkStatus();
   }
 };

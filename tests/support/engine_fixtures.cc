@@ -26,7 +26,9 @@ std::unique_ptr<PreparedPrompt> MakePrompt(const PromptShape& shape) {
     span.token_begin = static_cast<int>(spec.token_ids.size());
     span.num_tokens = static_cast<int>(patches->grid.num_tokens());
     spec.vision_spans.push_back(span);
-    spec.visuals.push_back(patches);
+    patches->rows.resize(static_cast<size_t>(patches->grid.num_patches()) * kPatchDim);
+    spec.visuals.push_back(shape.source != nullptr ? shape.source
+                                                   : WholePatches(std::move(patches)));
     const uint64_t content = shape.prefix_tokens > 0 ? shape.prefix_seed : shape.seed;
     spec.visual_keys.push_back(Sha256Of("clip" + std::to_string(content)));
     spec.token_ids.insert(spec.token_ids.end(), span.num_tokens, 999);

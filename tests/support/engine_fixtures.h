@@ -14,6 +14,7 @@ struct PromptShape {
   uint64_t seed = 1;
   int text_before = 10;  ///< tokens before the visual
   int frames = 0;        ///< temporal patches of the one visual, 0: none; 4 tokens each
+  std::shared_ptr<PatchSource> source;  ///< of the visual; null: all patches are there
   int text_after = 10;
   int max_output_tokens = 8;
   AttentionSemantics semantics = AttentionSemantics::kDense;

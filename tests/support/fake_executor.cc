@@ -72,7 +72,6 @@ ExecutorInfo SmallExecutorInfo() {
   info.num_pages = 64;
   info.page_bytes = 1024;
   info.hidden_row_bytes = 256;
-  info.can_split_vision = true;
   return info;
 }
 
@@ -93,6 +92,7 @@ absl::Status FakeExecutor::AddSequence(SequenceSpec spec) {
   State state;
   state.tokens_done = spec.cached_tokens;
   state.visual_t_done.assign(spec.visuals.size(), 0);
+  for (const auto& visual : spec.visuals) visual->Begin();
   state.spec = std::move(spec);
   sequences_.emplace(id, std::move(state));
   ++num_sequences_;
@@ -117,11 +117,13 @@ void FakeExecutor::RunVision(const VisionSlice& slice) {
   int& done = state.visual_t_done[slice.visual_idx];
   VNSA_CHECK_EQ(done, slice.t_begin) << "vision out of order";
   VNSA_CHECK_LT(slice.t_begin, slice.t_end);
-  VNSA_CHECK_LE(slice.t_end, state.spec.visuals[slice.visual_idx]->grid.t);
-  if (!options_.info.can_split_vision) {
-    VNSA_CHECK_EQ(slice.t_end - slice.t_begin, state.spec.visuals[slice.visual_idx]->grid.t);
+  VNSA_CHECK_LE(slice.t_end, state.spec.visuals[slice.visual_idx]->grid().t);
+  while (done < slice.t_end) {
+    const PatchRows rows = state.spec.visuals[slice.visual_idx]->Take(done, slice.t_end);
+    if (rows.empty()) return;  // closed: the sequence has ended
+    VNSA_CHECK(rows.t_begin == done && rows.t_end <= slice.t_end);
+    done = rows.t_end;
   }
-  done = slice.t_end;
 }
 
 void FakeExecutor::WriteRow(State& state, int row, uint64_t content) {
@@ -141,7 +143,7 @@ void FakeExecutor::RunPrefill(const PrefillSlice& slice, StepResult& result) {
   const int layers = options_.info.num_layers;
   for (const VisionSpan& span : spec.vision_spans) {
     if (span.token_begin + span.num_tokens <= spec.cached_tokens) continue;
-    VNSA_CHECK_EQ(state.visual_t_done[span.visual_idx], spec.visuals[span.visual_idx]->grid.t)
+    VNSA_CHECK_EQ(state.visual_t_done[span.visual_idx], spec.visuals[span.visual_idx]->grid().t)
         << "prefill before vision";
   }
   VNSA_CHECK(slice.token_begin < slice.token_end && slice.token_end <= length);
@@ -196,7 +198,7 @@ absl::StatusOr<StepResult> FakeExecutor::Run(const StepPlan& plan) {
   result.step = plan.step;
   for (const VisionSlice& slice : plan.vision) {
     RunVision(slice);
-    const PatchGrid& grid = At(slice.sequence).spec.visuals[slice.visual_idx]->grid;
+    const PatchGrid& grid = At(slice.sequence).spec.visuals[slice.visual_idx]->grid();
     result.vision_time +=
         absl::Microseconds(int64_t{grid.h} * grid.w * (slice.t_end - slice.t_begin));
   }

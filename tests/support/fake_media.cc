@@ -15,7 +15,6 @@ absl::StatusOr<LoadedVisual> Shape(const MediaSource& source, int frames, bool i
   visual.grid = {(frames + 1) / 2, 4, 4};
   visual.report.image = image;
   visual.report.width = visual.report.height = 56;
-  visual.report.frames_decoded = frames;
   for (int i = 0; i < frames; ++i) visual.report.frame_times.push_back(absl::Seconds(i));
   return visual;
 }
@@ -31,6 +30,23 @@ void FillPatches(const MediaSource& source, LoadedVisual& visual) {
     patches->rows[i] = static_cast<float>(mixed) / 127.5f - 1.0f;
   }
   visual.patches = std::move(patches);
+  visual.report.frames_decoded = static_cast<int64_t>(visual.report.frame_times.size());
+  visual.decode_time = absl::Milliseconds(1);
+}
+
+// Hands the patches over one temporal patch at a time.
+absl::Status HandOver(LoadedVisual& visual, const LoadControl& control) {
+  const std::shared_ptr<const PatchBatch> whole = std::exchange(visual.patches, nullptr);
+  const auto per_t = static_cast<std::ptrdiff_t>(visual.grid.h) * visual.grid.w * kPatchDim;
+  for (int t = 0; t < visual.grid.t; ++t) {
+    auto piece = std::make_shared<PatchBatch>();
+    piece->grid = {1, visual.grid.h, visual.grid.w};
+    piece->rows.assign(whole->rows.begin() + t * per_t, whole->rows.begin() + (t + 1) * per_t);
+    if (absl::Status taken = control.take_piece({visual.grid, t, std::move(piece)}); !taken.ok()) {
+      return taken;
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckControl(const LoadControl& control) {
@@ -59,6 +75,12 @@ absl::StatusOr<LoadedVisual> FakeMediaLoader::LoadVideo(const MediaSource& sourc
   if (!visual.ok()) return visual;
   if (control.progress) control.progress("decode", 1, sampling.num_frames.value_or(4));
   FillPatches(source, *visual);
+  if (control.take_piece) {
+    if (absl::Status status = HandOver(*visual, control); !status.ok()) return status;
+    if (source.path == "dies") {
+      return MakeError(absl::StatusCode::kUnavailable, "DECODER_DIED", "the decoder died");
+    }
+  }
   return visual;
 }
 

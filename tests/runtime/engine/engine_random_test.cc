@@ -7,8 +7,11 @@
 #include <deque>
 #include <map>
 #include <random>
+#include <set>
+#include <utility>
 
 #include "runtime/engine/engine_core.h"
+#include "runtime/step/patch_stream.h"
 #include "tests/support/engine_fixtures.h"
 #include "tests/support/fake_executor.h"
 
@@ -20,6 +23,9 @@ struct Client {
   std::shared_ptr<RecordingStream> stream;
   std::shared_ptr<std::atomic<bool>> cancelled;
   PromptShape shape;
+  std::shared_ptr<PatchStream> stream_source;  // of a clip that is decoded beside the model
+  std::shared_ptr<bool> begun = std::make_shared<bool>(false);
+  int pushed = 0;  // temporal patches
   bool ready = false;
   bool disturbed = false;  // cancelled, stopped, failed or with a deadline
 };
@@ -56,6 +62,7 @@ class RandomRun {
   int reused() const { return reused_; }
   int lost() const { return lost_; }
   int restarts() const { return restarts_; }
+  int streamed() const { return streamed_; }
 
  private:
   struct FakeWorker {
@@ -85,10 +92,12 @@ class RandomRun {
       MakeReady();
     } else if (kind < 32) {
       Disturb();
-    } else if (kind < 36) {
+    } else if (kind < 34) {
+      PushSome();
+    } else if (kind < 37) {
       clock_.Advance(absl::Microseconds(Draw(3000)));
       core_->Handle(TickMessage{});
-    } else if (kind < 37) {
+    } else if (kind < 39) {
       RestartOne();
     } else if (kind < 68) {
       Submit1Job();
@@ -117,6 +126,7 @@ class RandomRun {
       client.shape.prefix_tokens = 64 * (1 + Draw(5));
       client.shape.text_before = 150;
     }
+    if (client.shape.frames > 0 && Draw(2) == 0) MakeStream(client);
     Request request;
     request.id = client.id;
     request.tenant = client.shape.tenant;
@@ -130,6 +140,45 @@ class RandomRun {
     request.cancelled = client.cancelled;
     core_->Handle(SubmitMessage{std::move(request), 0});
     open_.push_back(client);
+  }
+
+  // News of the sources come with later events, several as one, as through the real inbox.
+  void MakeStream(Client& client) {
+    PatchStream::Hooks hooks;
+    hooks.begin = [begun = client.begun] { *begun = true; };
+    hooks.changed = [this, id = client.id] { media_news_.insert(id); };
+    client.stream_source = std::make_shared<PatchStream>(PatchGrid{client.shape.frames, 4, 4},
+                                                         int64_t{1} << 40, std::move(hooks));
+    client.shape.source = client.stream_source;
+  }
+
+  void PushSome() {
+    for (Client& client : open_) {
+      if (client.stream_source == nullptr || !*client.begun) continue;
+      if (Draw(60) == 0) {
+        client.disturbed = true;
+        client.stream_source->Finish(absl::UnavailableError("the decoder died"));
+        continue;
+      }
+      const int left = client.shape.frames - client.pushed;
+      const int count = std::min(left, Draw(12));
+      if (count > 0) {
+        auto piece = std::make_shared<PatchBatch>();
+        piece->grid = {count, 4, 4};
+        piece->rows.resize(static_cast<size_t>(piece->grid.num_patches()) * kPatchDim);
+        // Refused if the sequence has ended.
+        (void)client.stream_source->Push(client.stream_source->grid(), client.pushed, piece);
+        client.pushed += count;
+      } else if (left == 0) {
+        client.stream_source->Finish(absl::OkStatus());
+      }
+    }
+    TellNews();
+  }
+
+  void TellNews() {
+    const std::set<RequestId> news = std::exchange(media_news_, {});
+    for (const RequestId id : news) core_->Handle(MediaMessage{id});
   }
 
   void MakeReady() {
@@ -187,6 +236,12 @@ class RandomRun {
     std::map<uint64_t, int>& idle_steps = idle_steps_[job.worker];
     for (const SequenceSpec& spec : job.add) idle_steps[spec.id.value] = 0;
     for (const SequenceId id : job.release) idle_steps.erase(id.value);
+    // Who waits for patches is not kept waiting by others.
+    for (const Client& client : open_) {
+      const bool waits = client.stream_source != nullptr &&
+                         client.stream_source->state().t_ready < client.shape.frames;
+      if (waits) idle_steps.erase(client.id.value);
+    }
     for (auto& [id, steps] : idle_steps) ++steps;
     for (const VisionSlice& slice : job.plan.vision) idle_steps[slice.sequence.value] = 0;
     for (const PrefillSlice& slice : job.plan.prefill) idle_steps[slice.sequence.value] = 0;
@@ -232,6 +287,11 @@ class RandomRun {
   void Check(const Client& client) {
     EXPECT_EQ(client.stream->num_finishes(), 1);
     const std::vector<int32_t> got = client.stream->tokens();
+    if (client.stream_source != nullptr) {
+      EXPECT_TRUE(client.stream_source->closed() || !*client.begun);
+      EXPECT_EQ(client.stream_source->buffered_bytes(), 0);
+      streamed_ += !client.disturbed && client.stream->status().ok();
+    }
     const std::unique_ptr<PreparedPrompt> prompt = MakePrompt(client.shape);
     const std::vector<int32_t> alone = FakeExecutor::AnswerAlone(prompt->spec, fake_.info);
     ASSERT_LE(got.size(), alone.size());
@@ -269,6 +329,7 @@ class RandomRun {
     for (int round = 0; round < 200000 && (!open_.empty() || HasJobs()); ++round) {
       MakeReady();
       RestartOne();
+      PushSome();
       Submit1Job();
       DoJob();
       Collect();
@@ -310,6 +371,8 @@ class RandomRun {
   int restarts_ = 0;
   int answered_ = 0;
   int reused_ = 0;
+  int streamed_ = 0;
+  std::set<RequestId> media_news_;
 };
 
 TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
@@ -319,7 +382,7 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   const int events = length != nullptr ? std::atoi(length) : 50'000;
   const uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
   const uint64_t last = only != nullptr ? first : 24;
-  int answered = 0, reused = 0, lost = 0, restarts = 0;
+  int answered = 0, reused = 0, lost = 0, restarts = 0, streamed = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomRun run(seed, 1 + static_cast<int>(seed % 2));
@@ -328,22 +391,24 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
     reused += run.reused();
     lost += run.lost();
     restarts += run.restarts();
+    streamed += run.streamed();
     if (HasFailure()) {
       std::printf("failed with VIDEONSA_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
       return;
     }
   }
   std::printf(
-      "seeds %llu..%llu: %d events each, %d undisturbed answers, %d with reused pages, %d workers "
-      "failed, %d restarted\n",
+      "seeds %llu..%llu: %d events each, %d undisturbed answers, %d with reused pages, %d with "
+      "streamed clips, %d workers failed, %d restarted\n",
       static_cast<unsigned long long>(first), static_cast<unsigned long long>(last), events,
-      answered, reused, lost, restarts);
+      answered, reused, streamed, lost, restarts);
   EXPECT_GT(answered, 100);
   EXPECT_GT(reused, 10);
   if (only == nullptr) {
     EXPECT_GT(lost, 3);
     EXPECT_GT(restarts, 10);
   }
+  EXPECT_GT(streamed, 20);
 }
 
 }  // namespace

@@ -27,7 +27,6 @@ class SchedulerTest : public ::testing::Test {
     }
     budget_.seconds = 0.2;
     budget_.prefill_tokens = 512;
-    budget_.can_split_vision = true;
   }
 
   static ExecutorInfo Info() {
@@ -149,7 +148,7 @@ TEST_F(SchedulerTest, TwoLayerwisePrefillsTakeTurns) {
 }
 
 TEST_F(SchedulerTest, VisionComesBeforePrefillAndIsCutByTemporalPatches) {
-  const SequenceView::VisualView visual[] = {{0, 2, 50, 1000}};  // 10 ms a temporal patch
+  const SequenceView::VisualView visual[] = {{0, 2, 50, 50, 1000}};  // 10 ms a temporal patch
   SequenceView view = Prefill(1, 3000);
   view.visuals = visual;
   StepPlan plan = Plan({view});
@@ -158,7 +157,7 @@ TEST_F(SchedulerTest, VisionComesBeforePrefillAndIsCutByTemporalPatches) {
   EXPECT_NEAR(plan.vision[0].t_end, 22, 1);
   EXPECT_TRUE(plan.prefill.empty());
 
-  const SequenceView::VisualView last[] = {{0, 45, 50, 1000}};
+  const SequenceView::VisualView last[] = {{0, 45, 50, 50, 1000}};
   view.visuals = last;
   plan = Plan({view});
   ASSERT_EQ(plan.vision.size(), 1u);
@@ -167,14 +166,26 @@ TEST_F(SchedulerTest, VisionComesBeforePrefillAndIsCutByTemporalPatches) {
   EXPECT_EQ(plan.prefill[0].token_end, 128);
 }
 
-TEST_F(SchedulerTest, AWholeVisualRunsAtOnceWhereItCannotBeSplit) {
-  budget_.can_split_vision = false;
-  const SequenceView::VisualView visual[] = {{0, 0, 500, 1000}, {1, 0, 1, 1000}};
+TEST_F(SchedulerTest, PatchesThatAreNotReadyAreNotPlanned) {
+  const SequenceView::VisualView some[] = {{0, 2, 50, 5, 1000}};
   SequenceView view = Prefill(1, 3000);
-  view.visuals = visual;
-  const StepPlan plan = Plan({Decode(9), view});
+  view.visuals = some;
+  StepPlan plan = Plan({view});
   ASSERT_EQ(plan.vision.size(), 1u);
-  EXPECT_EQ(plan.vision[0].t_end, 500);
+  EXPECT_EQ(plan.vision[0].t_end, 5);
+  EXPECT_TRUE(plan.prefill.empty());
+
+  // Who waits for patches moves nothing, and the unit that is always due goes to the next one.
+  const SequenceView::VisualView none[] = {{0, 5, 50, 5, 1000}, {1, 0, 4, 4, 1000}};
+  view.visuals = none;
+  EXPECT_TRUE(Plan({view}).vision.empty());
+  SequenceView other = Prefill(2, 3000);
+  other.service = 1;
+  budget_.seconds = 0;
+  plan = Plan({view, other});
+  EXPECT_TRUE(plan.vision.empty());
+  ASSERT_EQ(plan.prefill.size(), 1u);
+  EXPECT_EQ(plan.prefill[0].sequence, SequenceId{2});
 }
 
 TEST_F(SchedulerTest, IsAFunctionOfItsArguments) {

@@ -14,6 +14,28 @@
 
 namespace videonsa::test {
 
+/// Patches that survive being closed, so that a prompt can be run again.
+class KeptPatches final : public PatchSource {
+ public:
+  explicit KeptPatches(std::shared_ptr<const PatchBatch> batch)
+      : PatchSource(batch->grid), batch_(std::move(batch)) {}
+  void Begin() override {}
+  PatchRows Take(int t_begin, int t_end) override {
+    return {t_begin, t_end,
+            batch_->rows.data() + int64_t{t_begin} * grid().h * grid().w * kPatchDim, batch_};
+  }
+  void Close() override {}
+  State state() const override {
+    State state;
+    state.t_ready = grid().t;
+    return state;
+  }
+  const PatchBatch& batch() const { return *batch_; }
+
+ private:
+  const std::shared_ptr<const PatchBatch> batch_;
+};
+
 /// A tiny model in a temporary folder and prompts for it.
 class ExecutorHarness {
  public:
@@ -54,7 +76,7 @@ class ExecutorHarness {
       for (float& value : visual->rows) value = normal(random);
       spec.vision_spans.push_back(
           {static_cast<int>(spec.token_ids.size()), static_cast<int>(grid.num_tokens()), 0});
-      spec.visuals.push_back(std::move(visual));
+      spec.visuals.push_back(std::make_shared<KeptPatches>(std::move(visual)));
       for (int t = 0; t < grid.t; ++t) {
         for (int h = 0; h < grid.h / 2; ++h) {
           for (int w = 0; w < grid.w / 2; ++w) add(kVideoPad, next + 2 * t, next + h, next + w);
@@ -84,7 +106,7 @@ class ExecutorHarness {
   static std::vector<VisionSlice> VisionOf(const SequenceSpec& spec) {
     std::vector<VisionSlice> slices;
     for (size_t i = 0; i < spec.visuals.size(); ++i) {
-      slices.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid.t});
+      slices.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid().t});
     }
     return slices;
   }

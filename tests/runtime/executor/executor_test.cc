@@ -217,16 +217,19 @@ TEST(ModelExecutor, RefusesWhatItCannotRun) {
       {"null visual", [](SequenceSpec& s) { s.visuals[0] = nullptr; }, "SEQUENCE_INVALID"},
       {"odd grid",
        [](SequenceSpec& s) {
-         auto odd = std::make_shared<PatchBatch>(*s.visuals[0]);
+         auto odd = std::make_shared<PatchBatch>();
+         odd->grid = s.visuals[0]->grid();
          odd->grid.h = 5;
-         s.visuals[0] = odd;
+         odd->rows.resize(static_cast<size_t>(odd->grid.num_patches()) * kPatchDim);
+         s.visuals[0] = WholePatches(odd);
        },
        "SEQUENCE_INVALID"},
       {"short rows",
        [](SequenceSpec& s) {
-         auto cut = std::make_shared<PatchBatch>(*s.visuals[0]);
-         cut->rows.pop_back();
-         s.visuals[0] = cut;
+         auto cut = std::make_shared<PatchBatch>();
+         cut->grid = s.visuals[0]->grid();
+         cut->rows.resize(static_cast<size_t>(cut->grid.num_patches()) * kPatchDim - 1);
+         s.visuals[0] = WholePatches(cut);
        },
        "SEQUENCE_INVALID"},
       {"keys", [](SequenceSpec& s) { s.visual_keys.resize(2); }, "SEQUENCE_INVALID"},

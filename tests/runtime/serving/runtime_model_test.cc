@@ -78,8 +78,11 @@ constexpr AttentionSemantics kPatterns[] = {
     AttentionSemantics::kFlexPrefill, AttentionSemantics::kXAttention};
 
 // The real executor with visuals from the fake loader.
-std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folder, int plan_depth) {
+std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folder, int plan_depth,
+                                              int64_t patch_buffer_bytes = int64_t{32} << 20,
+                                              FakeMediaLoader** media = nullptr) {
   RuntimeParts parts;
+  parts.patch_buffer_bytes = patch_buffer_bytes;
   ExecutorOptions executor;
   executor.model_dir = folder.path();
   executor.compute_type = ComputeType::kF32;
@@ -92,11 +95,46 @@ std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folde
   parts.tokenizer = *Tokenizer::Load(folder.path());
   parts.prompt.info = parts.executor->info();
   parts.prompt.chat = ReadChatConfig(folder.path(), *parts.tokenizer)->tokens;
-  parts.media = std::make_unique<FakeMediaLoader>();
+  auto loader = std::make_unique<FakeMediaLoader>();
+  if (media != nullptr) *media = loader.get();
+  parts.media = std::move(loader);
   parts.engine.step.prefill_tokens = 128;
   parts.engine.step.seconds = 0.005;
   parts.engine.plan_depth = plan_depth;
   return std::make_unique<RuntimeImpl>(std::move(parts), Clock::Real());
+}
+
+TEST(StreamedClips, AnswerAsWholeOnesAndDecodeOnceForEqualFeatures) {
+  for (const char* semantics : {"dense", "released_nsa"}) {
+    test::TemporaryFolder folder;
+    WriteFolder(semantics, folder);
+    GenerateRequest request = Question("What is it?", "clip", 50);
+    request.generation.max_output_tokens = 16;
+    request.generation.ignore_eos = true;
+    std::string whole;
+    {
+      std::unique_ptr<RuntimeImpl> runtime = FakeMediaRuntime(folder, 1);
+      auto sink = std::make_shared<RecordingSink>();
+      ASSERT_TRUE(runtime->Submit(request, sink).ok());
+      sink->Await();
+      ASSERT_TRUE(sink->status().ok()) << sink->status();
+      whole = sink->text();
+    }
+    FakeMediaLoader* media = nullptr;
+    std::unique_ptr<RuntimeImpl> runtime =
+        FakeMediaRuntime(folder, 2, /*patch_buffer_bytes=*/3 * 16 * kPatchDim * 4, &media);
+    for (int round = 0; round < 2; ++round) {
+      auto sink = std::make_shared<RecordingSink>();
+      request.tenant = std::to_string(round);  // features are shared, pages are not
+      ASSERT_TRUE(runtime->Submit(request, sink).ok());
+      sink->Await();
+      ASSERT_TRUE(sink->status().ok()) << sink->status();
+      EXPECT_EQ(sink->text(), whole) << semantics;
+      EXPECT_EQ(sink->result().kv_reuse, round == 0 ? KvReuse::kNone : KvReuse::kFeatures);
+      EXPECT_EQ(sink->result().usage.frames_decoded, round == 0 ? 50 : 0);
+      EXPECT_EQ(media->num_loads(), 1);
+    }
+  }
 }
 
 GenerateRequest Mixed(int i) {

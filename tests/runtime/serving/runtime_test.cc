@@ -255,6 +255,93 @@ TEST_F(RuntimeTest, EstimateSaysWhatTheRunThenUses) {
   EXPECT_EQ(ReasonOf(runtime_->Estimate(Question("q", "bad")).status()), "MEDIA_CORRUPT");
 }
 
+// Two temporal patches of the fake's clips wait for the vision tower at most; longer clips stream.
+constexpr int64_t kTwoPatches = 2 * 16 * kPatchDim * 4;
+
+TEST_F(RuntimeTest, AStreamedClipAnswersAsTheWholeOne) {
+  Start();
+  const Asked whole = Ask(Question("q", "clip", 40));
+  whole.sink->Await();
+  runtime_.reset();
+  parts_ = {};
+  parts_.prompt.generation.max_output_tokens = 20;
+  parts_.patch_buffer_bytes = kTwoPatches;
+  Start();
+  const Asked asked = Ask(Question("q", "clip", 40));
+  asked.sink->Await();
+  ASSERT_TRUE(asked.sink->status().ok()) << asked.sink->status();
+  EXPECT_EQ(asked.sink->text(), whole.sink->text());
+  const GenerateResult result = asked.sink->result();
+  EXPECT_EQ(result.usage.frames_decoded, 40);
+  EXPECT_EQ(result.usage.frames_used, 40);
+  EXPECT_EQ(result.visuals[0].frames_decoded, 40);
+  EXPECT_GT(result.timing.decode, absl::ZeroDuration());
+  EXPECT_EQ(runtime_->visuals().cached_bytes(), 0);
+}
+
+TEST_F(RuntimeTest, SeveralStreamedClipsInOneQuestion) {
+  parts_.patch_buffer_bytes = kTwoPatches;
+  parts_.media_threads = 4;
+  Start();
+  std::vector<Asked> asked;
+  for (int i = 0; i < 12; ++i) {
+    GenerateRequest request = Question("q", absl::StrCat("clip ", i), 40);
+    for (const int frames : {60, 4, 90}) {
+      VideoPart video;
+      video.source = FakeSource(absl::StrCat("other ", frames));
+      video.sampling.num_frames = frames;
+      request.turns.back().parts.emplace_back(std::move(video));
+    }
+    asked.push_back(Ask(std::move(request)));
+  }
+  for (const Asked& one : asked) {
+    one.sink->Await();
+    ASSERT_TRUE(one.sink->status().ok()) << one.sink->status();
+    EXPECT_EQ(one.sink->result().usage.frames_used, 194);
+  }
+}
+
+TEST_F(RuntimeTest, ADecoderThatDiesMidwayEndsItsRequestOnly) {
+  parts_.patch_buffer_bytes = kTwoPatches;
+  Start();
+  const Asked dies = Ask(Question("q", "dies", 40));
+  const Asked lives = Ask(Question("q", "clip", 40));
+  dies.sink->Await();
+  lives.sink->Await();
+  EXPECT_EQ(ReasonOf(dies.sink->status()), "DECODER_DIED");
+  EXPECT_TRUE(lives.sink->status().ok()) << lives.sink->status();
+  EXPECT_EQ(runtime_->Drain(absl::Seconds(10)), 0);
+}
+
+TEST_F(RuntimeTest, CancelWakesAStreamThatWaitsForTheModel) {
+  fake_.on_run = [&](const StepPlan& plan) {
+    if (plan.vision.empty()) return;
+    if (!started_.HasBeenNotified()) started_.Notify();
+    go_.WaitForNotification();
+  };
+  parts_.patch_buffer_bytes = kTwoPatches;
+  parts_.media_threads = 1;
+  Start();
+  const Asked asked = Ask(Question("q", "clip", 400));
+  started_.WaitForNotification();  // the model hangs; the decoding thread fills the buffer
+  runtime_->Cancel(asked.id);
+  asked.sink->Await();
+  EXPECT_EQ(asked.sink->status().code(), absl::StatusCode::kCancelled);
+  go_.Notify();
+  const Asked next = Ask(Question("q", "other", 400));  // by the same, only thread
+  next.sink->Await();
+  EXPECT_TRUE(next.sink->status().ok()) << next.sink->status();
+}
+
+TEST_F(RuntimeTest, DestructionWhileClipsStream) {
+  parts_.patch_buffer_bytes = kTwoPatches;
+  Start();
+  std::vector<Asked> asked;
+  for (int i = 0; i < 10; ++i) asked.push_back(Ask(Question("q", absl::StrCat("clip ", i), 400)));
+  runtime_.reset();
+  for (const Asked& one : asked) EXPECT_TRUE(one.sink->finished());
+}
+
 TEST_F(RuntimeTest, DestructionWithWorkInEveryStage) {
   on_load_ = [&] { go_.WaitForNotification(); };
   Start();

@@ -68,6 +68,11 @@ bool AdmissionPolicy::TryAdmit(Sequence& sequence) {
   std::vector<int32_t> pages = index_.Acquire(prompt.page_keys, shareable);
   const int num_shared = static_cast<int>(pages.size());
   const int missing = need.pages - num_shared;
+  // Nothing is dropped for a request that could not start all the same.
+  if (missing > pool_.num_free() + index_.num_cached()) {
+    for (const int32_t page : pages) pool_.Unref(page);
+    return false;
+  }
   if (missing > pool_.num_free()) num_evicted_ += index_.Evict(missing - pool_.num_free());
   std::optional<std::vector<int32_t>> fresh;
   if (hidden_.TryReserve(need.hidden_bytes)) {

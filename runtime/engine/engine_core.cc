@@ -31,6 +31,7 @@ EngineCore::EngineCore(const EngineOptions& options, const ExecutorInfo& info, c
       metrics_(std::move(metrics)),
       max_running_a_lane_((options.max_running + options.num_workers - 1) / options.num_workers),
       cost_(info),
+      waiting_(options.order),
       attention_(options.num_workers, 1) {
   VNSA_CHECK_GE(options.num_workers, 1);
   for (int i = 0; i < options.num_workers; ++i) lanes_.emplace_back(i, info, options.hidden_bytes);
@@ -93,8 +94,9 @@ void EngineCore::On(ReadyMessage message) {
   sequence->ready_time = clock_.Monotonic();
   PredictCost(*sequence);
   waiting_seconds_ += sequence->predicted_seconds;
-  waiting_.Push(message.id, sequence->request.tenant, sequence->request.priority,
-                sequence->request.receive);
+  sequence->rank = options_.order.RankOf(sequence->request.priority, sequence->request.receive,
+                                         sequence->prefill_seconds);
+  waiting_.Push(message.id, sequence->request.tenant, sequence->request.priority, sequence->rank);
   admission_changed_ = true;
   absl::Status status = CheckFits(*sequence->prompt, info_, options_.hidden_bytes);
   if (status.ok()) status = CheckDeadline(*sequence);
@@ -287,7 +289,7 @@ void EngineCore::TakeToken(const SampledToken& token) {
     sequence->first_token_time = now;
     Lane& lane = lanes_[sequence->lane];
     lane.admission->Publish(*sequence);
-    lane.prefill_seconds -= std::exchange(sequence->prefill_left, 0);
+    std::erase(lane.prefilling, sequence);
     sequence->request.stream->Prefilled(sequence->prompt->prompt_tokens, sequence->cached_tokens,
                                         now - sequence->admit_time);
   }
@@ -362,7 +364,7 @@ void EngineCore::End(Sequence& sequence, absl::Status status, FinishReason reaso
     std::erase(lane.running, &sequence);
     --running_;
     running_seconds_ -= sequence.predicted_seconds;
-    lane.prefill_seconds -= std::exchange(sequence.prefill_left, 0);
+    if (phase == SequencePhase::kPrefill) std::erase(lane.prefilling, &sequence);
     attention_[sequence.lane] = 1;
   }
   admission_changed_ = true;

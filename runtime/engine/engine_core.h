@@ -31,6 +31,14 @@ struct EngineOptions {
   int max_waiting = 256;  ///< requests before admission, media stage included
   int plan_depth = 1;     ///< steps submitted and not done; 2 hides the engine behind the device
   StepBudget step;
+  WaitingOrder order;
+  /// Every so many steps the prefill that has received least goes first, so that none that was
+  /// admitted stands still; 0: never.
+  int fair_every = 8;
+  /// A request is bound to a worker when the prefills there that rank before it are predicted to
+  /// take less than so many full steps, or when the worker has room left in its steps.
+  double bind_within_steps = 2;
+  int max_bypasses = 16;  ///< requests that may overtake a head of the queue that does not fit yet
   int64_t hidden_bytes = int64_t{1} << 30;  ///< rows kept by layer-wise prefills
 };
 
@@ -112,8 +120,11 @@ class EngineCore {
 
   void Admit();
   bool AdmitOne();
-  bool TryStart(Sequence& sequence);
-  void Start(Sequence& sequence, Lane& lane);
+  enum class Start { kStarted, kNoRoom, kBusy };
+  /// Binds a sequence to the best worker: kNoRoom if none has the memory, kBusy if those that have
+  /// would not get to it soon.
+  Start TryStart(Sequence& sequence);
+  void Bind(Sequence& sequence, Lane& lane);
   std::optional<WorkerJob> JobFor(Lane& lane);
   void ReleaseEnded(Lane& lane, WorkerJob& job);
   void Plan(Lane& lane, WorkerJob& job, SubmittedStep& step);

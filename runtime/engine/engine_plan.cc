@@ -8,10 +8,8 @@
 namespace videonsa {
 namespace {
 
-// Requests that may overtake a head of the queue that does not fit yet: how far to look, and how
-// often in all before everybody waits for the head.
+// How far to look for requests that may overtake a head of the queue that does not fit yet.
 constexpr int kBackfillCandidates = 8;
-constexpr int kMaxBypasses = 16;
 
 double PrefillWeight(Priority priority) {
   switch (priority) {
@@ -87,25 +85,34 @@ void EngineCore::Admit() {
 }
 
 bool EngineCore::AdmitOne() {
-  const std::vector<RequestId> candidates = waiting_.Front(kBackfillCandidates);
-  Sequence& head = *Find(candidates.front());
-  if (TryStart(head)) return true;
-  if (head.bypassed >= kMaxBypasses) return false;
-  for (size_t i = 1; i < candidates.size(); ++i) {
-    if (!TryStart(*Find(candidates[i]))) continue;
+  Sequence& head = *Find(waiting_.Front(1).front());
+  const Start head_start = TryStart(head);
+  if (head_start == Start::kStarted) return true;
+  // Whoever ranks behind it would wait for at least the same work.
+  if (head_start == Start::kBusy || head.bypassed >= options_.max_bypasses) return false;
+  for (const RequestId id : waiting_.Front(kBackfillCandidates)) {
+    if (id == head.request.id || TryStart(*Find(id)) != Start::kStarted) continue;
     ++head.bypassed;
     return true;
   }
   return false;
 }
 
-bool EngineCore::TryStart(Sequence& sequence) {
+EngineCore::Start EngineCore::TryStart(Sequence& sequence) {
   const KvNeed need = NeedOf(*sequence.prompt, info_);
+  const double most_ahead = options_.bind_within_steps * options_.step.seconds;
   std::vector<std::pair<double, Lane*>> lanes;  // score, ties to the first
+  bool busy = false;
   for (Lane& lane : lanes_) {
     const bool open = lane.state == Lane::State::kServing &&
                       static_cast<int>(lane.running.size()) < max_running_a_lane_;
-    if (open && lane.MayAdmit(need)) lanes.emplace_back(lane.Score(sequence), &lane);
+    if (!open || !lane.MayAdmit(need)) continue;
+    const double ahead = lane.SecondsAhead(sequence.rank);
+    if (ahead >= most_ahead && lane.full) {
+      busy = true;
+    } else {
+      lanes.emplace_back(ahead - lane.SecondsSaved(sequence), &lane);
+    }
   }
   while (!lanes.empty()) {
     const auto best = std::min_element(lanes.begin(), lanes.end());
@@ -114,15 +121,15 @@ bool EngineCore::TryStart(Sequence& sequence) {
     const bool admitted = lane.admission->TryAdmit(sequence);
     metrics_.kv_evictions_lru.Add(static_cast<double>(lane.admission->num_evicted() - evictions));
     if (admitted) {
-      Start(sequence, lane);
-      return true;
+      Bind(sequence, lane);
+      return Start::kStarted;
     }
     lanes.erase(best);
   }
-  return false;
+  return busy ? Start::kBusy : Start::kNoRoom;
 }
 
-void EngineCore::Start(Sequence& sequence, Lane& lane) {
+void EngineCore::Bind(Sequence& sequence, Lane& lane) {
   const Request& request = sequence.request;
   SequenceSpec& prepared = sequence.prompt->spec;
   waiting_.Remove(request.id);
@@ -137,8 +144,9 @@ void EngineCore::Start(Sequence& sequence, Lane& lane) {
   sequence.lane = lane.index;
   const double uncached = 1.0 - static_cast<double>(sequence.cached_tokens) / sequence.prompt_len();
   sequence.prefill_left = sequence.prefill_seconds * uncached;
-  lane.prefill_seconds += sequence.prefill_left;
+  lane.prefilling.push_back(&sequence);
   lane.NoteVisuals(prepared);
+  lane.full = true;  // until the next step says otherwise
   for (const VisionSpan& span : prepared.vision_spans) {
     if (span.token_begin + span.num_tokens <= sequence.cached_tokens) continue;
     const PatchSource& source = *prepared.visuals[span.visual_idx];
@@ -172,6 +180,7 @@ SequenceView EngineCore::ViewOf(const Sequence& sequence) const {
   view.layerwise = sequence.layerwise();
   view.forecast = &sequence.prompt->forecast;
   view.visuals = sequence.visuals_left;
+  view.rank = sequence.rank;
   view.service = sequence.service;
   return view;
 }
@@ -185,20 +194,25 @@ void EngineCore::Plan(Lane& lane, WorkerJob& job, SubmittedStep& step) {
     views.push_back(ViewOf(*sequence));
   }
   if (views.empty()) return;
-  PlannedStep planned = PlanStep(views, options_.step, cost_);
+  StepBudget budget = options_.step;
+  // The quantum is kept although predictions are off by so much.
+  budget.seconds /= 1 + std::min(cost_.relative_error(), 1.0);
+  budget.by_service = options_.fair_every > 0 && ++lane.steps % options_.fair_every == 0;
+  PlannedStep planned = PlanStep(views, budget, cost_);
   job.plan = std::move(planned.plan);
   step.work = planned.work;
   NotePlanned(job.plan, step);
   for (const auto& [id, seconds] : planned.charges) {
     Sequence& sequence = *Find(RequestId{id.value});
     sequence.service += seconds / PrefillWeight(sequence.request.priority);
-    const double planned_now = std::min(seconds, sequence.prefill_left);
-    sequence.prefill_left -= planned_now;
-    lane.prefill_seconds -= planned_now;
+    sequence.prefill_left = std::max(sequence.prefill_left - seconds, 0.0);
   }
   double least = -1;
-  for (const Sequence* sequence : lane.running) {
-    if (sequence->phase() != SequencePhase::kPrefill || sequence->WaitsForPatches()) continue;
+  // Less is ahead of those that wait, or there is room for more.
+  if (!planned.charges.empty() || lane.full != planned.full) admission_changed_ = true;
+  lane.full = planned.full;
+  for (const Sequence* sequence : lane.prefilling) {
+    if (sequence->WaitsForPatches()) continue;
     if (least < 0 || sequence->service < least) least = sequence->service;
   }
   lane.prefill_clock = std::max(lane.prefill_clock, least);

@@ -15,23 +15,31 @@ constexpr size_t kMaxVisuals = 64;
 Lane::Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes)
     : index(idx), admission(std::make_unique<AdmissionPolicy>(info, hidden_bytes)) {}
 
-double Lane::Score(const Sequence& sequence) const {
+double Lane::SecondsAhead(double rank) const {
+  double seconds = 0;
+  for (const Sequence* sequence : prefilling) {
+    // Whoever waits for patches holds up nobody.
+    if (sequence->rank <= rank && !sequence->WaitsForPatches()) seconds += sequence->prefill_left;
+  }
+  return seconds;
+}
+
+double Lane::SecondsSaved(const Sequence& sequence) const {
   const PreparedPrompt& prompt = *sequence.prompt;
-  double saved = 0;
   if (!prompt.page_keys.empty()) {
     const int shareable = (sequence.prompt_len() - 1) / kPageTokens;
     // Most lanes do not even hold the first page.
     int known = admission->index().Match(prompt.page_keys, std::min(shareable, 1));
     if (known > 0) known = admission->index().Match(prompt.page_keys, shareable);
-    saved = sequence.prefill_seconds * known * kPageTokens / sequence.prompt_len();
+    if (known > 0) return sequence.prefill_seconds * known * kPageTokens / sequence.prompt_len();
   }
-  if (saved == 0 && !visuals_.empty()) {
-    for (const Sha256Digest& key : prompt.spec.visual_keys) {
-      if (!visuals_.contains(key)) continue;
-      saved += sequence.vision_seconds / static_cast<double>(prompt.spec.visual_keys.size());
-    }
+  if (visuals_.empty()) return 0;
+  double saved = 0;
+  for (const Sha256Digest& key : prompt.spec.visual_keys) {
+    if (!visuals_.contains(key)) continue;
+    saved += sequence.vision_seconds / static_cast<double>(prompt.spec.visual_keys.size());
   }
-  return prefill_seconds - saved;
+  return saved;
 }
 
 bool Lane::MayAdmit(const KvNeed& need) const {
@@ -51,10 +59,10 @@ void Lane::NoteVisuals(const SequenceSpec& spec) {
 }
 
 void Lane::Reset(const ExecutorInfo& info, int64_t hidden_bytes) {
-  VNSA_CHECK(running.empty() && ended.empty() && to_add.empty());
+  VNSA_CHECK(running.empty() && prefilling.empty() && ended.empty() && to_add.empty());
   submitted.clear();
   jobs_in_flight = 0;
-  prefill_seconds = 0;
+  full = false;
   visuals_.clear();
   admission = std::make_unique<AdmissionPolicy>(info, hidden_bytes);
 }

@@ -34,9 +34,10 @@ struct Lane {
 
   Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes);
 
-  /// What a request would have to wait for here in predicted seconds of prefills, less what the
-  /// pages and features that the worker holds would save it.
-  double Score(const Sequence& sequence) const;
+  /// Predicted seconds of prefills here that go before a request of `rank` and are not planned yet.
+  double SecondsAhead(double rank) const;
+  /// Predicted seconds that the pages and features which the worker holds would save a request.
+  double SecondsSaved(const Sequence& sequence) const;
   /// False if TryAdmit cannot succeed now; cheap.
   bool MayAdmit(const KvNeed& need) const;
   /// Remembers that the visuals of a sequence were encoded here.
@@ -49,13 +50,15 @@ struct Lane {
   /// Failures so far; a job carries it, so that one meant for the failed device is not run.
   int epoch = 0;
   std::unique_ptr<AdmissionPolicy> admission;
-  std::vector<Sequence*> running;  ///< kPrefill and kDecode, in order of admission
-  std::vector<Sequence*> ended;    ///< kFinished, still known to the executor
+  std::vector<Sequence*> running;     ///< kPrefill and kDecode, in order of admission
+  std::vector<Sequence*> prefilling;  ///< those of `running` without a token
+  std::vector<Sequence*> ended;       ///< kFinished, still known to the executor
   std::vector<SequenceSpec> to_add;
   std::deque<SubmittedStep> submitted;
   int jobs_in_flight = 0;
-  double prefill_clock = 0;    ///< least service among prefills, never decreasing
-  double prefill_seconds = 0;  ///< predicted, not yet planned prefill work of `running`
+  double prefill_clock = 0;  ///< least service among prefills, never decreasing
+  uint64_t steps = 0;
+  bool full = false;  ///< the last step had no room for more prefill work
 
  private:
   // Visuals encoded lately, by content, with the count of the last use.

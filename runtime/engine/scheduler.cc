@@ -71,6 +71,8 @@ class StepFiller {
     }
   }
 
+  void NoteLeftOut() { step_.full = true; }
+
   PlannedStep Take() {
     step_.seconds = cost_.StepSeconds(step_.work);
     return std::move(step_);
@@ -95,6 +97,7 @@ class StepFiller {
         count = static_cast<int>(std::min<double>(ready, std::max(0.0, room_.seconds / unit)));
         if (room_.first) count = std::max(count, 1);
       }
+      if (count < ready) step_.full = true;
       if (count <= 0) return false;
       step_.plan.vision.push_back(
           {view.id, visual.visual_idx, visual.t_begin, visual.t_begin + count});
@@ -107,6 +110,7 @@ class StepFiller {
 
   void AddTokens(const SequenceView& view) {
     const int end = TokenSliceEnd(view, room_, cost_);
+    if (end < view.prompt_tokens) step_.full = true;
     if (end <= view.next_token) return;
     const double seconds = PrefillCost(view, end, view.num_layers, cost_);
     step_.plan.prefill.push_back({view.id, view.next_token, end, 0, view.num_layers});
@@ -121,6 +125,7 @@ class StepFiller {
     const double unit = PrefillCost(view, view.prompt_tokens, 1, cost_);
     int count = unit > 0 ? static_cast<int>(std::min<double>(left, room_.seconds / unit)) : left;
     if (room_.first) count = std::max(count, 1);
+    if (count < left) step_.full = true;
     if (count <= 0) return;
     const double share = static_cast<double>(count) / view.num_layers;
     step_.plan.prefill.push_back(
@@ -146,11 +151,16 @@ PlannedStep PlanStep(absl::Span<const SequenceView> running, const StepBudget& b
   for (const SequenceView& view : running) {
     if (!view.decode) prefills.push_back(&view);
   }
-  std::sort(prefills.begin(), prefills.end(), [](const SequenceView* a, const SequenceView* b) {
-    return a->service != b->service ? a->service < b->service : a->id < b->id;
+  std::sort(prefills.begin(), prefills.end(), [&](const SequenceView* a, const SequenceView* b) {
+    const double x = budget.by_service ? a->service : a->rank;
+    const double y = budget.by_service ? b->service : b->rank;
+    return x != y ? x < y : a->id < b->id;
   });
   for (const SequenceView* view : prefills) {
-    if (filler.full()) break;
+    if (filler.full()) {
+      filler.NoteLeftOut();
+      break;
+    }
     filler.AddPrefill(*view);
   }
   return filler.Take();

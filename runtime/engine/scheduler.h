@@ -32,6 +32,7 @@ struct SequenceView {
     int64_t patches_per_t = 0;
   };
   absl::Span<const VisualView> visuals;
+  double rank = 0;     ///< the lowest goes first
   double service = 0;  ///< seconds of prefill received so far, divided by weight
 };
 
@@ -42,6 +43,8 @@ struct StepBudget {
   /// that they are never slowed by more than its inverse.
   double min_prefill_to_decode = 7;
   int prefill_tokens = 512;  ///< token-cut slices together
+  /// This step's prefills: the one that has received least goes first, instead of the best ranked.
+  bool by_service = false;
 };
 
 /// A plan with what it is predicted to cost.
@@ -49,16 +52,18 @@ struct PlannedStep {
   StepPlan plan;  ///< `step` is left to the caller
   StepWork work;
   double seconds = 0;
+  bool full = false;  ///< more prefill work would not have fitted
   /// Predicted seconds of each prefill or vision slice, by sequence, in plan order.
   std::vector<std::pair<SequenceId, double>> charges;
 };
 
 /// Decides the next step: a pure function of its arguments.
 ///
-/// Every decode row takes part. Prefills then share the rest of the budget: the one that has
-/// received the least goes first and takes as much as fits, the next ones fill what is left. The
-/// first that can move always moves by one unit (a page of tokens, a layer, a temporal patch), so
-/// that nobody starves behind a budget too small. One whose next patches are not ready waits.
+/// Every decode row takes part. Prefills then share the rest of the budget: the one with the
+/// lowest rank (or that has received least, StepBudget::by_service) takes as much as fits, the next
+/// ones fill what is left. The first that can move always moves by one unit (a page of tokens, a
+/// layer, a temporal patch), so that nobody starves behind a budget too small. One whose next
+/// patches are not ready waits.
 ///
 /// Requires: views of sequences that no submitted step prefills.
 PlannedStep PlanStep(absl::Span<const SequenceView> running, const StepBudget& budget,

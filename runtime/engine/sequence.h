@@ -72,6 +72,7 @@ struct Sequence {
 
   int lane = -1;                 ///< index of the worker that it runs on, once admitted
   double vision_seconds = 0;     ///< predicted, of all visuals; set when ready
+  double rank = 0;               ///< WaitingOrder::RankOf; set when ready
   double prefill_left = 0;       ///< predicted prefill seconds that are not planned yet
   double prefill_seconds = 0;    ///< predicted until the first token, idle worker; set when ready
   double predicted_seconds = 0;  ///< the same for the whole request

@@ -10,19 +10,15 @@ namespace {
 // Tenants are forgotten when this many are known and none of their requests waits.
 constexpr size_t kMaxIdleTenants = 1024;
 
-double HeadStart(Priority priority) {
-  switch (priority) {
-    case Priority::kInteractive:
-      return WaitingQueue::kInteractiveHeadStart;
-    case Priority::kStandard:
-      return WaitingQueue::kStandardHeadStart;
-    case Priority::kBatch:
-      return 0;
-  }
-  return 0;
-}
-
 }  // namespace
+
+double WaitingOrder::RankOf(Priority priority, absl::Duration receive,
+                            double prefill_seconds) const {
+  const double head_start = priority == Priority::kInteractive ? interactive_head_start
+                            : priority == Priority::kStandard  ? standard_head_start
+                                                               : 0;
+  return absl::ToDoubleSeconds(receive) - head_start + per_prefill_second * prefill_seconds;
+}
 
 int WaitingQueue::TenantIndex(const std::string& name) {
   const auto it = tenant_index_.find(name);
@@ -53,16 +49,15 @@ void WaitingQueue::ForgetIdleTenants() {
   for (auto& [id, item] : items_) item.tenant = moved[item.tenant];
 }
 
-void WaitingQueue::Push(RequestId id, const std::string& tenant, Priority priority,
-                        absl::Duration now) {
+void WaitingQueue::Push(RequestId id, const std::string& tenant, Priority priority, double rank) {
   Item item;
   item.tenant = TenantIndex(tenant);
-  item.arrival = absl::ToDoubleSeconds(now) - HeadStart(priority);
+  item.rank = rank;
   item.priority = priority;
   Tenant& owner = tenants_[item.tenant];
   if (owner.waiting.empty()) owner.service = std::max(owner.service, virtual_time_);
-  owner.waiting.emplace(item.arrival, id.value);
-  owner.head_arrival = owner.waiting.begin()->first;
+  owner.waiting.emplace(item.rank, id.value);
+  owner.head_rank = owner.waiting.begin()->first;
   ++by_priority_[static_cast<int>(priority)];
   VNSA_CHECK(items_.emplace(id, item).second) << "request " << id << " waits twice";
 }
@@ -72,8 +67,8 @@ void WaitingQueue::Remove(RequestId id) {
   VNSA_CHECK(it != items_.end()) << "request " << id << " does not wait";
   const Item item = it->second;
   Tenant& owner = tenants_[item.tenant];
-  VNSA_CHECK_EQ(owner.waiting.erase(Ranked(item.arrival, id.value)), 1u);
-  if (!owner.waiting.empty()) owner.head_arrival = owner.waiting.begin()->first;
+  VNSA_CHECK_EQ(owner.waiting.erase(Ranked(item.rank, id.value)), 1u);
+  if (!owner.waiting.empty()) owner.head_rank = owner.waiting.begin()->first;
   --by_priority_[static_cast<int>(item.priority)];
   items_.erase(it);
 }
@@ -89,7 +84,7 @@ void WaitingQueue::Charge(const std::string& tenant, double seconds) {
 }
 
 double WaitingQueue::Setback(const Tenant& tenant) const {
-  return std::min(std::max(0.0, tenant.service - virtual_time_), kMaxSetback);
+  return std::min(std::max(0.0, tenant.service - virtual_time_), order_.max_setback);
 }
 
 std::vector<RequestId> WaitingQueue::Front(int count) const {
@@ -100,7 +95,7 @@ std::vector<RequestId> WaitingQueue::Front(int count) const {
   for (size_t i = 0; i < tenants_.size(); ++i) {
     const Tenant& tenant = tenants_[i];
     if (tenant.waiting.empty()) continue;
-    heads.emplace_back(tenant.head_arrival + Setback(tenant), static_cast<int>(i));
+    heads.emplace_back(tenant.head_rank + Setback(tenant), static_cast<int>(i));
   }
   const size_t num_tenants = std::min<size_t>(count, heads.size());
   std::nth_element(heads.begin(), heads.begin() + num_tenants, heads.end());

@@ -12,22 +12,33 @@
 
 namespace videonsa {
 
+/// Rank of a request in seconds: the lowest goes first, in the queue and among prefills. It is the
+/// time the request came, less the head start of its priority, and later by a multiple of the time
+/// that its prefill takes on an idle worker, so that short prompts do not wait for long ones. It
+/// never changes: waiting raises everybody equally, and nobody waits behind work that came later by
+/// more than the largest head start and `per_prefill_second` times its own prefill (ageing). All
+/// zero is first come, first served.
+struct WaitingOrder {
+  double interactive_head_start = 30;  ///< before batch work
+  double standard_head_start = 15;
+  double per_prefill_second = 10;
+  double max_setback = 30;  ///< in the queue, of a tenant that has received more than its share
+
+  double RankOf(Priority priority, absl::Duration receive, double prefill_seconds) const;
+};
+
 /// Requests whose prompt is ready, in the order in which they should start.
 ///
-/// A request is ranked by its virtual arrival: the time it came minus the head start of its
-/// priority. Waiting therefore raises everybody equally, and nobody waits behind work that came
-/// more than the largest head start after it (ageing). Among tenants, the one that has received
+/// Among tenants, the one that has received
 /// more than its share is set back by the surplus in seconds of predicted work, at most
-/// kMaxSetback (fair share, start-time fair queueing).
+/// WaitingOrder::max_setback (fair share, start-time fair queueing).
 ///
 /// Owner: engine thread only.
 class WaitingQueue {
  public:
-  static constexpr double kInteractiveHeadStart = 30;  ///< seconds before batch work
-  static constexpr double kStandardHeadStart = 15;
-  static constexpr double kMaxSetback = 30;  ///< seconds
+  explicit WaitingQueue(const WaitingOrder& order = {}) : order_(order) {}
 
-  void Push(RequestId id, const std::string& tenant, Priority priority, absl::Duration now);
+  void Push(RequestId id, const std::string& tenant, Priority priority, double rank);
   /// Takes a request out, wherever it stands. Requires: it was pushed and not removed.
   void Remove(RequestId id);
   /// Notes that the request's tenant received `seconds` of predicted work.
@@ -40,22 +51,23 @@ class WaitingQueue {
   int size(Priority priority) const { return by_priority_[static_cast<int>(priority)]; }
 
  private:
-  using Ranked = std::pair<double, uint64_t>;  // virtual arrival, request id
+  using Ranked = std::pair<double, uint64_t>;  // rank, request id
   struct Tenant {
     std::string name;
-    double service = 0;       // seconds received, never behind virtual_time_ while waiting
-    double head_arrival = 0;  // of waiting.begin(), if it is not empty
+    double service = 0;    // seconds received, never behind virtual_time_ while waiting
+    double head_rank = 0;  // of waiting.begin(), if it is not empty
     absl::btree_set<Ranked> waiting;
   };
   struct Item {
     int tenant = 0;
-    double arrival = 0;
+    double rank = 0;
     Priority priority = Priority::kStandard;
   };
   int TenantIndex(const std::string& name);
   void ForgetIdleTenants();
   double Setback(const Tenant& tenant) const;  // seconds
 
+  const WaitingOrder order_;
   std::vector<Tenant> tenants_;
   absl::flat_hash_map<std::string, int> tenant_index_;
   absl::flat_hash_map<RequestId, Item> items_;

@@ -24,13 +24,21 @@ class PagePool {
   /// Drops a reference; the last one frees the page.
   void Unref(int32_t page);
 
+  /// Notes whether one of the page's references is the prefix index's. Requires: the page is used,
+  /// and was not noted so already.
+  void SetIndexed(int32_t page, bool indexed);
+  /// Pages whose only reference is the prefix index's.
+  int num_only_indexed() const { return num_only_indexed_; }
+
   int refs(int32_t page) const;
   int capacity() const { return static_cast<int>(refs_.size()); }
   int num_free() const { return static_cast<int>(free_.size()); }
   int num_used() const { return capacity() - num_free(); }
 
  private:
-  std::vector<int32_t> refs_;  // by page; 0 = free
+  std::vector<int32_t> refs_;     // by page; 0 = free
+  std::vector<uint8_t> indexed_;  // by page
+  int num_only_indexed_ = 0;
   std::vector<int32_t> free_;  // last in, first out: recently used pages are warm
 };
 

@@ -14,7 +14,10 @@ size_t PrefixIndex::KeyHash::operator()(const Key& key) const {
 }
 
 PrefixIndex::~PrefixIndex() {
-  for (const auto& [key, entry] : entries_) pool_->Unref(entry.page);
+  for (const auto& [key, entry] : entries_) {
+    pool_->SetIndexed(entry.page, false);
+    pool_->Unref(entry.page);
+  }
 }
 
 int PrefixIndex::Match(const std::vector<Key>& keys, int max_pages) const {
@@ -52,6 +55,7 @@ void PrefixIndex::Insert(const std::vector<Key>& keys, const std::vector<int32_t
     }
     entry.lru = lru_.insert(lru_.end(), keys[i]);
     pool_->Ref(pages[i]);
+    pool_->SetIndexed(pages[i], true);
     entries_.emplace(keys[i], entry);
   }
   for (size_t i = keys.size(); i-- > 0;) {
@@ -67,6 +71,7 @@ void PrefixIndex::Remove(const Key& key) {
     VNSA_CHECK(parent != entries_.end()) << "I5: parent is gone";
     --parent->second.children;
   }
+  pool_->SetIndexed(it->second.page, false);
   pool_->Unref(it->second.page);
   lru_.erase(it->second.lru);
   entries_.erase(it);
@@ -83,12 +88,6 @@ int PrefixIndex::Evict(int pages) {
     ++freed;
   }
   return freed;
-}
-
-int PrefixIndex::num_cached() const {
-  int count = 0;
-  for (const auto& [key, entry] : entries_) count += pool_->refs(entry.page) == 1;
-  return count;
 }
 
 }  // namespace videonsa

@@ -39,8 +39,8 @@ class PrefixIndex {
   /// Drops least recently used keys that nobody else holds until `pages` pages became free or none
   /// is left; returns how many did.
   int Evict(int pages);
-  /// Pages that only the index holds. Linear in size().
-  int num_cached() const;
+  /// Pages that only the index holds.
+  int num_cached() const { return pool_->num_only_indexed(); }
   int size() const { return static_cast<int>(entries_.size()); }
 
  private:

@@ -17,6 +17,10 @@ run() {
 run "$build/bin/model_bench" tests/bench/model/dummy_1024.json --tokens 4096
 run "$build/bin/attention_bench" dense released causal table
 run "$build/bin/scheduler_bench"
+run "$build/bin/engine_bench" overhead
+run "$build/bin/engine_bench" batch tests/bench/model/dummy_1024.json
+run "$build/bin/engine_bench" interference tests/bench/engine/dummy_256.json
+run "$build/bin/videonsa-sim"
 run "$build/bin/server_overhead_bench"
 run "$build/bin/text_bench" deploy/demo_model/weights
 exit $status

@@ -230,9 +230,9 @@ class RandomRun {
   }
 
   // Every admitted sequence takes part in a step again before the others had their turns, at
-  // weights of at most 4 to 1, twice over.
+  // weights of at most 4 to 1, twice over, in the steps that go by what was received.
   void CheckStarvation(const WorkerJob& job) {
-    const int bound = 2 * 4 * options_.max_running;
+    const int bound = 2 * 4 * options_.max_running * options_.fair_every;
     std::map<uint64_t, int>& idle_steps = idle_steps_[job.worker];
     for (const SequenceSpec& spec : job.add) idle_steps[spec.id.value] = 0;
     for (const SequenceId id : job.release) idle_steps.erase(id.value);

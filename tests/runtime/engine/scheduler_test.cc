@@ -27,6 +27,7 @@ class SchedulerTest : public ::testing::Test {
     }
     budget_.seconds = 0.2;
     budget_.prefill_tokens = 512;
+    budget_.by_service = true;
   }
 
   static ExecutorInfo Info() {
@@ -127,6 +128,25 @@ TEST_F(SchedulerTest, LayerwisePrefillIsCutByLayers) {
   plan = Plan({Layerwise(1, 4000, 2)});  // 1 s a layer: one all the same
   EXPECT_EQ(plan.prefill[0].layer_begin, 2);
   EXPECT_EQ(plan.prefill[0].layer_end, 3);
+}
+
+TEST_F(SchedulerTest, TheBestRankedGoesFirstAndTheOthersFillTheRoom) {
+  budget_.by_service = false;
+  SequenceView late = Prefill(1, 1000), soon = Prefill(2, 100);
+  late.rank = 5;
+  soon.rank = -5;
+  late.service = 0;
+  soon.service = 100;
+  PlannedStep planned = PlanStep(std::vector<SequenceView>{late, soon}, budget_, cost_);
+  ASSERT_EQ(planned.plan.prefill.size(), 2u);
+  EXPECT_EQ(planned.plan.prefill[0].sequence, SequenceId{2});
+  EXPECT_TRUE(planned.full);
+  planned = PlanStep(std::vector<SequenceView>{soon}, budget_, cost_);
+  EXPECT_FALSE(planned.full);
+  soon.prompt_tokens = 3000;
+  planned = PlanStep(std::vector<SequenceView>{late, soon}, budget_, cost_);
+  ASSERT_EQ(planned.plan.prefill.size(), 1u);
+  EXPECT_EQ(planned.plan.prefill[0].sequence, SequenceId{2});
 }
 
 TEST_F(SchedulerTest, TwoLayerwisePrefillsTakeTurns) {

@@ -13,11 +13,16 @@ std::vector<uint64_t> Values(const std::vector<RequestId>& ids) {
   return values;
 }
 
+void Push(WaitingQueue& queue, RequestId id, const std::string& tenant, Priority priority,
+          absl::Duration receive, double prefill_seconds = 0) {
+  queue.Push(id, tenant, priority, WaitingOrder().RankOf(priority, receive, prefill_seconds));
+}
+
 TEST(WaitingQueue, IsFirstComeFirstServedWithinAClass) {
   WaitingQueue queue;
-  queue.Push(RequestId{3}, "a", Priority::kStandard, absl::Seconds(1));
-  queue.Push(RequestId{1}, "b", Priority::kStandard, absl::Seconds(2));
-  queue.Push(RequestId{2}, "a", Priority::kStandard, absl::Seconds(3));
+  Push(queue, RequestId{3}, "a", Priority::kStandard, absl::Seconds(1));
+  Push(queue, RequestId{1}, "b", Priority::kStandard, absl::Seconds(2));
+  Push(queue, RequestId{2}, "a", Priority::kStandard, absl::Seconds(3));
   EXPECT_EQ(Values(queue.Front(5)), (std::vector<uint64_t>{3, 1, 2}));
   queue.Remove(RequestId{1});
   EXPECT_EQ(Values(queue.Front(1)), (std::vector<uint64_t>{3}));
@@ -28,9 +33,20 @@ TEST(WaitingQueue, IsFirstComeFirstServedWithinAClass) {
 
 TEST(WaitingQueue, AgeBeatsPriorityOnceTheHeadStartIsUsedUp) {
   WaitingQueue queue;
-  queue.Push(RequestId{1}, "a", Priority::kBatch, absl::Seconds(0));
-  queue.Push(RequestId{2}, "a", Priority::kInteractive, absl::Seconds(29));
-  queue.Push(RequestId{3}, "a", Priority::kInteractive, absl::Seconds(31));
+  Push(queue, RequestId{1}, "a", Priority::kBatch, absl::Seconds(0));
+  Push(queue, RequestId{2}, "a", Priority::kInteractive, absl::Seconds(29));
+  Push(queue, RequestId{3}, "a", Priority::kInteractive, absl::Seconds(31));
+  EXPECT_EQ(Values(queue.Front(3)), (std::vector<uint64_t>{2, 1, 3}));
+}
+
+TEST(WaitingQueue, LongPromptsLetShortOnesGoFirstForABoundedTime) {
+  const WaitingOrder order;
+  WaitingQueue queue;
+  Push(queue, RequestId{1}, "a", Priority::kStandard, absl::Seconds(0), 2);  // two seconds of work
+  Push(queue, RequestId{2}, "a", Priority::kStandard,
+       absl::Seconds(2 * order.per_prefill_second - 1));
+  Push(queue, RequestId{3}, "a", Priority::kStandard,
+       absl::Seconds(2 * order.per_prefill_second + 1));
   EXPECT_EQ(Values(queue.Front(3)), (std::vector<uint64_t>{2, 1, 3}));
 }
 
@@ -41,11 +57,11 @@ TEST(WaitingQueue, GivesTenantsEqualSharesOfWork) {
   // One tenant floods, the other asks for as much later.
   for (int i = 0; i < 100; ++i) {
     owner[id] = "flood";
-    queue.Push(RequestId{id++}, "flood", Priority::kStandard, absl::Milliseconds(i));
+    Push(queue, RequestId{id++}, "flood", Priority::kStandard, absl::Milliseconds(i));
   }
   for (int i = 0; i < 20; ++i) {
     owner[id] = "small";
-    queue.Push(RequestId{id++}, "small", Priority::kStandard, absl::Seconds(1));
+    Push(queue, RequestId{id++}, "small", Priority::kStandard, absl::Seconds(1));
   }
   std::map<std::string, int> served;
   for (int round = 0; round < 40; ++round) {
@@ -60,19 +76,19 @@ TEST(WaitingQueue, GivesTenantsEqualSharesOfWork) {
 
 TEST(WaitingQueue, ASurplusNeverSetsATenantBackForLong) {
   WaitingQueue queue;
-  queue.Push(RequestId{1}, "idle", Priority::kStandard, absl::Seconds(0));
+  Push(queue, RequestId{1}, "idle", Priority::kStandard, absl::Seconds(0));
   queue.Charge("greedy", 1e6);
-  queue.Push(RequestId{2}, "greedy", Priority::kStandard, absl::Seconds(0));
-  queue.Push(RequestId{3}, "idle", Priority::kStandard,
-             absl::Seconds(WaitingQueue::kMaxSetback + 1));
+  Push(queue, RequestId{2}, "greedy", Priority::kStandard, absl::Seconds(0));
+  Push(queue, RequestId{3}, "idle", Priority::kStandard,
+       absl::Seconds(WaitingOrder().max_setback + 1));
   EXPECT_EQ(Values(queue.Front(3)), (std::vector<uint64_t>{1, 2, 3}));
 }
 
 TEST(WaitingQueue, ForgetsTenantsThatLeft) {
   WaitingQueue queue;
   for (uint64_t id = 1; id <= 20000; ++id) {
-    queue.Push(RequestId{id}, "tenant " + std::to_string(id), Priority::kBatch,
-               absl::Seconds(static_cast<double>(id)));
+    Push(queue, RequestId{id}, "tenant " + std::to_string(id), Priority::kBatch,
+         absl::Seconds(static_cast<double>(id)));
     if (id > 10) queue.Remove(RequestId{id - 10});
   }
   EXPECT_EQ(queue.size(), 10);

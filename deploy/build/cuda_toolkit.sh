@@ -11,7 +11,7 @@ if [ "${1:-}" = --if-missing ]; then
   optional=1
   shift
 fi
-folder=${1:-$here/../../build/cuda-toolkit}
+folder=${1:-$(cd "$here/../.." && pwd)/build/cuda-toolkit}
 wanted="$here/cuda_packages.txt"
 
 if [ -f "$folder/packages.txt" ] && cmp -s "$wanted" "$folder/packages.txt"; then

@@ -5,6 +5,7 @@
 
 #include "runtime/base/status_macros.h"
 #include "runtime/executor/model_executor.h"
+#include "runtime/ops/backends.h"
 
 namespace videonsa {
 namespace {
@@ -47,6 +48,10 @@ ModelDescription Describe(const ExecutorOptions& options, ModelExecutor& executo
 }
 
 }  // namespace
+
+absl::Status CheckGpu(int ordinal) { return CheckCudaBackend(ordinal); }
+
+std::string DescribeWorkers() { return DescribeBackends(); }
 
 absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& options,
                                                          ModelDescription* description) {

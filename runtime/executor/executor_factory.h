@@ -19,11 +19,7 @@ enum class ComputeType {
   kBF16,
 };
 
-enum class DeviceKind {
-  kAuto,  ///< the first GPU that can be used, else the CPU
-  kCpu,
-  kCuda,
-};
+enum class DeviceKind { kCpu, kCuda };
 
 struct ExecutorOptions {
   DeviceKind device = DeviceKind::kCpu;
@@ -72,6 +68,12 @@ struct ModelDescription {
   float image_mean[3] = {};
   float image_std[3] = {};
 };
+
+/// OK if the GPU can run a worker, else why not (runtime/ops/backends.h).
+absl::Status CheckGpu(int ordinal);
+
+/// One line: what this program can run on here.
+std::string DescribeWorkers();
 
 /// Loads the model and makes room for the pages. `description` may be null.
 ///

@@ -6,16 +6,21 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "runtime/base/check.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/ops/backends.h"
+#include "runtime/telemetry/log.h"
 
 namespace videonsa {
 namespace {
 
 // Rows whose logits exist at once.
-constexpr int64_t kLogitRows = 16;
+constexpr int64_t kLogitRows = 64;
+// Rows of one decode pass.
+constexpr int kMaxDecodeRows = 256;
+constexpr absl::Duration kProgressPeriod = absl::Seconds(3);
 // Left free beside KV pages that take what is there: workspaces of vision, features of visuals.
 constexpr int64_t kSpareDeviceBytes = int64_t{3} << 30;
 
@@ -47,10 +52,6 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const ExecutorOptions& opti
   if (options.compute_type == ComputeType::kF32) type = DType::kF32;
   if (options.compute_type == ComputeType::kBF16) type = DType::kBF16;
   if (options.device == DeviceKind::kCuda) return CreateCudaBackend(options.device_ordinal, type);
-  if (options.device == DeviceKind::kAuto) {
-    auto cuda = CreateCudaBackend(options.device_ordinal, type);
-    if (cuda.ok()) return cuda;
-  }
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   return CreateCpuBackend(options.threads == 0 ? cores : options.threads, type);
 }
@@ -67,9 +68,15 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(
 
 absl::Status ModelExecutor::Setup(const ExecutorOptions& options) {
   VNSA_ASSIGN_OR_RETURN(backend_, MakeBackend(options));
-  VNSA_ASSIGN_OR_RETURN(
-      model_, Model::Load({options.model_dir, options.dummy_weights, options.dummy_config_path},
-                          *backend_));
+  // A load that takes long says how far it is.
+  const auto progress = [last = absl::Now()](int done, int total) mutable {
+    if (absl::Now() - last < kProgressPeriod) return;
+    last = absl::Now();
+    Log(LogLevel::kInfo, "loading weights", {{"layers_done", done}, {"layers", total}});
+  };
+  VNSA_ASSIGN_OR_RETURN(model_, Model::Load({options.model_dir, options.dummy_weights,
+                                             options.dummy_config_path, progress},
+                                            *backend_));
   const ModelConfig& config = model_->config();
   if (options.attention) VNSA_RETURN_IF_ERROR(CheckSemantics(*options.attention, config));
   VNSA_RETURN_IF_ERROR(FillInfo(options));
@@ -103,8 +110,19 @@ absl::Status ModelExecutor::ReserveWorkspaces(const ExecutorOptions& options) {
   angles_.cos = workspace_.Matrix(DType::kF32, max_rows_, half);
   angles_.sin = workspace_.Matrix(DType::kF32, max_rows_, half);
   logits_ = workspace_.Matrix(DType::kF32, kLogitRows, text.vocab_size);
-  return backend_->ReserveAttention({model_->language().shape(), AttentionSemantics::kDense, 0,
-                                     static_cast<int>(info_.max_context_tokens), max_rows_});
+  decode_rows_ = std::min(max_rows_, kMaxDecodeRows);
+  AttentionNeeds needs{model_->language().shape(),
+                       AttentionSemantics::kDense,
+                       0,
+                       static_cast<int>(info_.max_context_tokens),
+                       decode_rows_,
+                       max_rows_};
+  if (options.num_pages == 0 && options.kv_bytes == 0) {
+    // Pages will take what is left: what prompts of the trained kind need comes first.
+    needs.semantics = info_.semantics;
+    needs.selected_blocks = info_.selected_blocks;
+  }
+  return backend_->ReserveAttention(needs);
 }
 
 // Pages as asked for, or what is free beside the hidden states of two whole prompts.
@@ -220,8 +238,9 @@ absl::Status ModelExecutor::ReserveSequence(SequenceState& state) {
   }
   const AttentionShape& shape = model_->language().shape();
   const AttentionSettings& attention = state.spec.attention;
-  VNSA_RETURN_IF_ERROR(backend_->ReserveAttention(
-      {shape, attention.semantics, attention.selected_blocks, state.prompt_length(), 1}));
+  VNSA_RETURN_IF_ERROR(backend_->ReserveAttention({shape, attention.semantics,
+                                                   attention.selected_blocks, state.prompt_length(),
+                                                   1, std::min(max_rows_, state.prompt_length())}));
   if (!NeedsWholePrompt(attention.semantics)) return absl::OkStatus();
   const int64_t rows = state.prompt_length();
   const int64_t widths[] = {text.hidden_size,     shape.q_size(),    shape.q_size(),

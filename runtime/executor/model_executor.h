@@ -77,6 +77,7 @@ class ModelExecutor : public Executor {
   std::unique_ptr<Sampler> sampler_;
   std::map<SequenceId, std::unique_ptr<SequenceState>> sequences_;
   int max_rows_ = 0;
+  int decode_rows_ = 0;  // of one pass
 
   // Of one step.
   struct Pending {

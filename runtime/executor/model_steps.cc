@@ -162,7 +162,7 @@ void ModelExecutor::RunDecode(const std::vector<SequenceId>& ids, StepResult& re
     }
     VNSA_CHECK_GT(state.num_sampled, 0) << "decode before the prompt is prefilled";
     batch.push_back(&state);
-    if (static_cast<int>(batch.size()) == max_rows_) {
+    if (static_cast<int>(batch.size()) == decode_rows_) {
       DecodeBatch(batch);
       batch.clear();
     }

@@ -71,12 +71,15 @@ class Checkpoint : public WeightSource {
 /// same name and shape give the same values.
 class DummyWeights : public WeightSource {
  public:
+  /// `on_device`: shapes without data, for a backend that makes the values.
+  explicit DummyWeights(bool on_device) : on_device_(on_device) {}
   absl::StatusOr<TensorView> Load(const std::string& name,
                                   const std::vector<int64_t>& shape) override;
   bool Has(const std::string& name) const override { return false; }  // nothing optional
   void Release() override { buffers_.clear(); }
 
  private:
+  const bool on_device_;
   std::deque<std::vector<uint16_t>> buffers_;
 };
 

@@ -53,6 +53,7 @@ absl::Status LanguageModel::Reserve(int max_rows) {
                         Workspace::MatrixBytes(type, max_rows, shape_.q_size()) +
                         Workspace::MatrixBytes(DType::kF32, max_rows, 3 * shape_.num_q_heads) +
                         Workspace::MatrixBytes(type, max_rows, config_.text.intermediate_size);
+  VNSA_RETURN_IF_ERROR(backend_.ReserveSwiGlu(max_rows, config_.text.intermediate_size));
   workspace_ = Workspace();
   VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer, backend_.device().Allocate(bytes, "workspace"));
   workspace_ = Workspace(std::move(buffer));

@@ -33,11 +33,11 @@ struct PrefillContext {
   int window_tokens = 0;
   const uint8_t* is_vision = nullptr;           ///< [prompt rows]
   const uint8_t* is_vision_uploaded = nullptr;  ///< the same on the device, for one step
-  int mass_begin = INT32_MAX;          ///< rows from here on are evidence rows
+  int mass_begin = INT32_MAX;                   ///< rows from here on are evidence rows
   /// Rows from here on leave the last layer. Nobody needs earlier ones behind its attention, so
   /// they are not finished there and hold garbage then, unless an observer looks.
   int output_begin = 0;
-  AttentionTally* tallies = nullptr;   ///< [num_layers]
+  AttentionTally* tallies = nullptr;  ///< [num_layers]
   ForwardObserver* observer = nullptr;
 };
 

@@ -14,12 +14,14 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const ModelSource& source, Ba
                                             : LoadModelConfigFile(source.config_path));
   model->random_weights_ = source.dummy;
   if (source.dummy) {
-    DummyWeights weights;
-    VNSA_ASSIGN_OR_RETURN(model->weights_, LoadWeights(model->config_, weights, backend));
+    DummyWeights weights(backend.MakesRandomWeights());
+    VNSA_ASSIGN_OR_RETURN(model->weights_,
+                          LoadWeights(model->config_, weights, backend, source.progress));
   } else {
     VNSA_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                           Checkpoint::Open(source.dir));
-    VNSA_ASSIGN_OR_RETURN(model->weights_, LoadWeights(model->config_, *checkpoint, backend));
+    VNSA_ASSIGN_OR_RETURN(model->weights_,
+                          LoadWeights(model->config_, *checkpoint, backend, source.progress));
     VNSA_ASSIGN_OR_RETURN(model->digest_, checkpoint->Digest(source.dir));
   }
   model->language_ = std::make_unique<LanguageModel>(model->config_, model->weights_, backend);

@@ -18,6 +18,7 @@ struct ModelSource {
   std::string dir;          ///< model folder
   bool dummy = false;       ///< random weights instead of the folder's
   std::string config_path;  ///< with dummy: a config.json outside of any folder; empty: dir's
+  LoadProgress progress;    ///< may be empty
 };
 
 /// A loaded network: configuration, weights and the modules over them.

@@ -53,13 +53,14 @@ absl::Status VisionTower::Reserve(int h, int w) {
   const DType type = backend_.activation_type();
   const int64_t hidden = config_.hidden_size;
   const int64_t strip = StripRows(rows);
-  const int64_t bytes =
-      Workspace::MatrixBytes(DType::kF32, rows, hidden) +
-      2 * Workspace::MatrixBytes(DType::kF32, rows, config_.head_dim() / 2) +
-      2 * Workspace::MatrixBytes(type, rows, hidden) +
-      Workspace::MatrixBytes(backend_.attention_type(), rows, 3 * hidden) +
-      Workspace::MatrixBytes(DType::kF32, rows / 4, config_.out_hidden_size) +
-      Workspace::MatrixBytes(type, strip, std::max(config_.intermediate_size, kPatchValues));
+  const int64_t inner = backend_.PaddedWidth(config_.intermediate_size);
+  const int64_t bytes = Workspace::MatrixBytes(DType::kF32, rows, hidden) +
+                        2 * Workspace::MatrixBytes(DType::kF32, rows, config_.head_dim() / 2) +
+                        2 * Workspace::MatrixBytes(type, rows, hidden) +
+                        Workspace::MatrixBytes(backend_.attention_type(), rows, 3 * hidden) +
+                        Workspace::MatrixBytes(DType::kF32, rows / 4, config_.out_hidden_size) +
+                        Workspace::MatrixBytes(type, strip, std::max<int64_t>(inner, kPatchValues));
+  VNSA_RETURN_IF_ERROR(backend_.ReserveSwiGlu(strip, inner));
   workspace_ = Workspace();
   VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer, backend_.device().Allocate(bytes, "vision workspace"));
   workspace_ = Workspace(std::move(buffer));
@@ -151,7 +152,7 @@ void VisionTower::RunBlock(int block, const TensorView& hidden, const RopeTable&
   backend_.LinearAdd(attended, *w.proj, hidden);
   backend_.RmsNorm(hidden, w.norm2, kNormEps, normed);
   const int64_t strip_rows = StripRows(rows);
-  const TensorView strip = workspace_.Matrix(type, strip_rows, config_.intermediate_size);
+  const TensorView strip = workspace_.Matrix(type, strip_rows, w.gate->out_features());
   for (int64_t row = 0; row < rows; row += strip_rows) {
     const int64_t count = std::min(strip_rows, rows - row);
     backend_.LinearSwiGlu(normed.Rows(row, count), *w.gate, *w.up, strip.Rows(0, count));

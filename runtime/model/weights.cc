@@ -1,5 +1,6 @@
 #include "runtime/model/weights.h"
 
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -12,7 +13,11 @@ namespace {
 // Loads single layers; remembers the first error so that the lists below read as tables.
 class Loader {
  public:
-  Loader(WeightSource& source, Backend& backend) : source_(source), backend_(backend) {}
+  // `layer_done` is called by LayerDone.
+  Loader(WeightSource& source, Backend& backend, std::function<void()> layer_done)
+      : source_(source), backend_(backend), layer_done_(std::move(layer_done)) {}
+
+  void LayerDone() const { layer_done_(); }
 
   std::unique_ptr<LinearWeights> Linear(const std::string& name, std::vector<int64_t> shape,
                                         bool bias) {
@@ -22,14 +27,19 @@ class Loader {
   std::unique_ptr<LinearWeights> Stack(
       const std::vector<std::pair<std::string, std::vector<int64_t>>>& parts, bool bias) {
     std::vector<LinearPart> loaded;
-    for (const auto& [name, shape] : parts) {
-      LinearPart part;
-      part.weight = Load(name + ".weight", shape);
-      if (bias) part.bias = Load(name + ".bias", {shape[0]});
-      loaded.push_back(part);
-    }
+    for (const auto& [name, shape] : parts) loaded.push_back(Part(name, shape, bias));
     if (!status_.ok()) return nullptr;
     absl::StatusOr<std::unique_ptr<LinearWeights>> packed = backend_.PackLinear(loaded);
+    source_.Release();
+    return Take(std::move(packed));
+  }
+
+  // With zeros up to `out` and `in` features.
+  std::unique_ptr<LinearWeights> Padded(const std::string& name, std::vector<int64_t> shape,
+                                        bool bias, int64_t out, int64_t in) {
+    const LinearPart part = Part(name, std::move(shape), bias);
+    if (!status_.ok()) return nullptr;
+    absl::StatusOr<std::unique_ptr<LinearWeights>> packed = backend_.PackPadded(part, out, in);
     source_.Release();
     return Take(std::move(packed));
   }
@@ -51,7 +61,17 @@ class Loader {
   bool ok() const { return status_.ok(); }
   const absl::Status& status() const { return status_; }
 
+  int64_t PaddedWidth(int64_t width) const { return backend_.PaddedWidth(width); }
+
  private:
+  LinearPart Part(const std::string& name, std::vector<int64_t> shape, bool bias) {
+    const int64_t out_features = shape[0];
+    LinearPart part;
+    part.weight = Load(name + ".weight", std::move(shape));
+    if (bias) part.bias = Load(name + ".bias", {out_features});
+    return part;
+  }
+
   TensorView Load(const std::string& name, std::vector<int64_t> shape) {
     if (!status_.ok()) return {};
     return Take(source_.Load(name, shape));
@@ -66,6 +86,7 @@ class Loader {
 
   WeightSource& source_;
   Backend& backend_;
+  const std::function<void()> layer_done_;
   absl::Status status_;
 };
 
@@ -78,9 +99,10 @@ VisionBlockWeights LoadVisionBlock(const VisionConfig& config, int block, Loader
   weights.norm2 = loader.Vector(prefix + "norm2.weight", hidden);
   weights.qkv = loader.Linear(prefix + "attn.qkv", {3 * hidden, hidden}, true);
   weights.proj = loader.Linear(prefix + "attn.proj", {hidden, hidden}, true);
-  weights.gate = loader.Linear(prefix + "mlp.gate_proj", {inner, hidden}, true);
-  weights.up = loader.Linear(prefix + "mlp.up_proj", {inner, hidden}, true);
-  weights.down = loader.Linear(prefix + "mlp.down_proj", {hidden, inner}, true);
+  const int64_t padded = loader.PaddedWidth(inner);
+  weights.gate = loader.Padded(prefix + "mlp.gate_proj", {inner, hidden}, true, padded, hidden);
+  weights.up = loader.Padded(prefix + "mlp.up_proj", {inner, hidden}, true, padded, hidden);
+  weights.down = loader.Padded(prefix + "mlp.down_proj", {hidden, inner}, true, hidden, padded);
   return weights;
 }
 
@@ -91,6 +113,7 @@ VisionWeights LoadVision(const VisionConfig& config, Loader& loader) {
       loader.Linear("visual.patch_embed.proj", {config.hidden_size, 3, 2, 14, 14}, false);
   for (int block = 0; block < config.depth && loader.ok(); ++block) {
     weights.blocks.push_back(LoadVisionBlock(config, block, loader));
+    loader.LayerDone();
   }
   weights.merger_norm = loader.Vector("visual.merger.ln_q.weight", config.hidden_size);
   weights.merger_in = loader.Linear("visual.merger.mlp.0", {merged, merged}, true);
@@ -127,13 +150,19 @@ DecoderLayerWeights LoadLayer(const TextConfig& config, bool gates, int layer, L
 }  // namespace
 
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, WeightSource& source,
-                                         Backend& backend) {
-  Loader loader(source, backend);
+                                         Backend& backend, const LoadProgress& progress) {
+  Loader loader(
+      source, backend,
+      [&progress, done = 0, total = config.vision.depth + config.text.num_layers]() mutable {
+        ++done;
+        if (progress != nullptr) progress(done, total);
+      });
   ModelWeights weights;
   const TextConfig& text = config.text;
   weights.vision = LoadVision(config.vision, loader);
   for (int layer = 0; layer < text.num_layers && loader.ok(); ++layer) {
     weights.layers.push_back(LoadLayer(text, config.attention.has_gates(), layer, loader));
+    loader.LayerDone();
   }
   weights.final_norm = loader.Vector("norm.weight", text.hidden_size);
   const std::vector<int64_t> table = {text.vocab_size, text.hidden_size};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -53,11 +54,14 @@ struct ModelWeights {
   const LinearWeights& head() const { return lm_head ? *lm_head : *embedding; }
 };
 
+/// Hears how many of the blocks and layers have been loaded.
+using LoadProgress = std::function<void(int done, int total)>;
+
 /// Loads exactly the tensors that `config` needs, with gates if it was trained with them.
 ///
 /// Errors: MODEL_INVALID names the file and tensor: missing, extra, wrong shape, wrong type, NaN or
 ///         Inf. RESOURCE_EXHAUSTED if the memory does not suffice.
 absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, WeightSource& source,
-                                         Backend& backend);
+                                         Backend& backend, const LoadProgress& progress);
 
 }  // namespace videonsa

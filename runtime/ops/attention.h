@@ -26,8 +26,9 @@ struct AttentionNeeds {
   AttentionShape shape;
   AttentionSemantics semantics = AttentionSemantics::kDense;
   int selected_blocks = 0;
-  int max_tokens = 0;       ///< of one sequence, prompt and answer
-  int max_decode_rows = 1;  ///< of one call
+  int max_tokens = 0;        ///< of one sequence, prompt and answer
+  int max_decode_rows = 1;   ///< of one call
+  int max_prefill_rows = 1;  ///< of one call, unless the semantics takes whole prompts
 };
 
 /// Blocks named per row and KV head in PrefillAttentionArgs::blocks.

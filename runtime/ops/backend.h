@@ -35,7 +35,7 @@ class LinearWeights {
   const int64_t in_features_;
 };
 
-/// One matrix [out, in] and its bias [out] (no data: none) as a file holds them, F32, BF16 or F16,
+/// One matrix [out, in] and its bias [out] (rank 0: none) as a file holds them, F32, BF16 or F16,
 /// any alignment.
 struct LinearPart {
   TensorView weight;
@@ -104,13 +104,25 @@ class Backend {
   /// none a bias. Errors: RESOURCE_EXHAUSTED.
   virtual absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
       absl::Span<const LinearPart> parts) = 0;
+  /// As PackLinear for one part, with rows and columns of zeros up to the given features: matrices
+  /// of a padded width are faster on some devices. Requires: features of PaddedWidth.
+  virtual absl::StatusOr<std::unique_ptr<LinearWeights>> PackPadded(const LinearPart& part,
+                                                                    int64_t out_features,
+                                                                    int64_t in_features) = 0;
+  /// Columns that an intermediate matrix of `width` columns should have.
+  virtual int64_t PaddedWidth(int64_t width) const = 0;
   virtual absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) = 0;
+  /// True: a view without data but with a shape asks PackLinear for random weights (and zero bias)
+  /// and LoadVector for ones, made on the device.
+  virtual bool MakesRandomWeights() const = 0;
   /// Makes room for attention as described, and for vision segments of this many rows.
   /// Errors: RESOURCE_EXHAUSTED.
   virtual absl::Status ReserveAttention(const AttentionNeeds& needs) = 0;
   /// Scratch that attention as described takes in all; 0 if this backend does not say.
   virtual int64_t AttentionScratchBytes(const AttentionNeeds& needs) const { return 0; }
   virtual absl::Status ReserveVision(int max_segment_rows, int head_dim) = 0;
+  /// Makes room for LinearSwiGlu of so many rows and columns. Errors: RESOURCE_EXHAUSTED.
+  virtual absl::Status ReserveSwiGlu(int64_t max_rows, int64_t width) = 0;
 
   // Steps. What Upload gave and what Sample was lent ends with the step.
 

@@ -24,7 +24,10 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(int num_threads,
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int ordinal,
                                                            std::optional<DType> compute_type);
 
+/// OK if CreateCudaBackend would start on this GPU, else its error.
+absl::Status CheckCudaBackend(int ordinal);
+
 /// One line on what this program can run on: "cpu" and every usable GPU, or why there is none.
-std::string DescribeWorkers();
+std::string DescribeBackends();
 
 }  // namespace videonsa

@@ -87,12 +87,12 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(int num_threads,
 absl::StatusOr<std::unique_ptr<LinearWeights>> CpuBackend::PackLinear(
     absl::Span<const LinearPart> parts) {
   VNSA_CHECK(!parts.empty());
-  const bool has_bias = parts[0].bias.data != nullptr;
+  const bool has_bias = parts[0].bias.rank != 0;
   int64_t n = 0;
   for (const LinearPart& part : parts) {
     VNSA_CHECK_EQ(part.weight.rank, 2);
     VNSA_CHECK_EQ(part.weight.cols(), parts[0].weight.cols());
-    VNSA_CHECK_EQ(part.bias.data != nullptr, has_bias);
+    VNSA_CHECK_EQ(part.bias.rank != 0, has_bias);
     n += part.weight.rows();
   }
   PackedMatrix matrix{compute_type_, n, parts[0].weight.cols(), nullptr};
@@ -130,6 +130,14 @@ absl::StatusOr<std::unique_ptr<LinearWeights>> CpuBackend::PackLinear(
   }
   gemm_.Prepare(matrix);
   return std::make_unique<CpuLinearWeights>(matrix, std::move(data), std::move(bias), has_bias);
+}
+
+absl::StatusOr<std::unique_ptr<LinearWeights>> CpuBackend::PackPadded(const LinearPart& part,
+                                                                      int64_t out_features,
+                                                                      int64_t in_features) {
+  VNSA_CHECK_EQ(part.weight.rows(), out_features);
+  VNSA_CHECK_EQ(part.weight.cols(), in_features);
+  return PackLinear({part});
 }
 
 absl::StatusOr<VectorWeights> CpuBackend::LoadVector(const TensorView& vector) {

@@ -33,10 +33,16 @@ class CpuBackend : public Backend {
 
   absl::StatusOr<std::unique_ptr<LinearWeights>> PackLinear(
       absl::Span<const LinearPart> parts) override;
+  absl::StatusOr<std::unique_ptr<LinearWeights>> PackPadded(const LinearPart& part,
+                                                            int64_t out_features,
+                                                            int64_t in_features) override;
+  int64_t PaddedWidth(int64_t width) const override { return width; }
+  bool MakesRandomWeights() const override { return false; }
   absl::StatusOr<VectorWeights> LoadVector(const TensorView& vector) override;
   absl::Status ReserveAttention(const AttentionNeeds& needs) override;
   int64_t AttentionScratchBytes(const AttentionNeeds& needs) const override;
   absl::Status ReserveVision(int max_segment_rows, int head_dim) override;
+  absl::Status ReserveSwiGlu(int64_t, int64_t) override { return absl::OkStatus(); }
 
   void BeginStep() override { marks_.clear(); }
   absl::Status EndStep() override { return absl::OkStatus(); }

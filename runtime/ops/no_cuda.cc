@@ -9,6 +9,10 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int, std::optional<DT
                    "this program was built without CUDA (VIDEONSA_CUDA)");
 }
 
-std::string DescribeWorkers() { return "cpu; built without CUDA"; }
+absl::Status CheckCudaBackend(int ordinal) {
+  return CreateCudaBackend(ordinal, std::nullopt).status();
+}
+
+std::string DescribeBackends() { return "cpu; built without CUDA"; }
 
 }  // namespace videonsa

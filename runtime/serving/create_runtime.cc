@@ -9,12 +9,15 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/executor/executor_factory.h"
 #include "runtime/serving/runtime.h"
 #include "runtime/serving/runtime_impl.h"
+#include "runtime/telemetry/log.h"
 #include "runtime/text/chat_config.h"
 
 namespace videonsa {
@@ -56,7 +59,7 @@ absl::StatusOr<std::optional<AttentionSemantics>> ParseAttentionName(const std::
 absl::Status CheckOptions(const RuntimeOptions& options) {
   if (options.max_running < 1) return InvalidField("max_running", "is below 1");
   if (options.max_waiting < 1) return InvalidField("max_waiting", "is below 1");
-  if (options.prefill_chunk_tokens < kPageTokens) {
+  if (options.prefill_chunk_tokens != 0 && options.prefill_chunk_tokens < kPageTokens) {
     return InvalidField(
         "prefill_chunk_tokens",
         absl::StrCat(options.prefill_chunk_tokens, " is below a page of ", kPageTokens, " tokens"));
@@ -88,6 +91,30 @@ void BindThread(int begin, int count) {
   if (CPU_COUNT(&bound) == count) sched_setaffinity(0, sizeof(bound), &bound);
 }
 
+// "auto", "cpu", "cuda" or "cuda:N". With auto a GPU that cannot be used is said once and left.
+absl::Status ChooseDevice(const std::string& name, ExecutorOptions& executor) {
+  absl::string_view ordinal = name;
+  const bool cuda = absl::ConsumePrefix(&ordinal, "cuda");
+  if (cuda && absl::ConsumePrefix(&ordinal, ":") &&
+      (!absl::SimpleAtoi(ordinal, &executor.device_ordinal) || executor.device_ordinal < 0)) {
+    return InvalidField("device", absl::StrCat("\"", name, "\" names no GPU"));
+  }
+  if (!cuda && name != "auto" && name != "cpu" && !name.empty()) {
+    return InvalidField("device", absl::StrCat("\"", name, "\" is not auto, cpu, cuda or cuda:N"));
+  }
+  Log(LogLevel::kInfo, "workers of this machine", {{"devices", DescribeWorkers()}});
+  executor.device = DeviceKind::kCpu;
+  if (name == "cpu") return absl::OkStatus();
+  if (cuda || CheckGpu(0).ok()) executor.device = DeviceKind::kCuda;
+  return absl::OkStatus();
+}
+
+// Rows of one step when nobody says how many.
+int ChunkTokens(const RuntimeOptions& options, bool gpu) {
+  if (options.prefill_chunk_tokens > 0) return options.prefill_chunk_tokens;
+  return gpu ? 8192 : 512;
+}
+
 absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options) {
   ExecutorOptions executor;
   executor.model_dir = options.model_dir;
@@ -95,9 +122,12 @@ absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options)
   VNSA_ASSIGN_OR_RETURN(executor.attention, ParseAttentionName(options.attention));
   VNSA_ASSIGN_OR_RETURN(executor.compute_type, ParseComputeType(options.compute_type));
   executor.threads = options.cpu_threads;
-  executor.kv_bytes = options.kv_bytes > 0 ? options.kv_bytes : DefaultKvBytes();
+  VNSA_RETURN_IF_ERROR(ChooseDevice(options.device, executor));
+  const bool gpu = executor.device == DeviceKind::kCuda;
+  executor.kv_bytes = options.kv_bytes;  // 0 on a GPU: what is free
+  if (executor.kv_bytes == 0 && !gpu) executor.kv_bytes = DefaultKvBytes();
   executor.max_context_tokens = options.max_context_tokens;
-  executor.max_rows = options.prefill_chunk_tokens;
+  executor.max_rows = ChunkTokens(options, gpu);
   return executor;
 }
 
@@ -127,9 +157,10 @@ struct WorkerShare {
   int num_workers, begin, count;
 };
 
-absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& description,
+absl::Status OpenWorkers(RuntimeOptions options, ModelDescription& description,
                          RuntimeParts& parts) {
   VNSA_ASSIGN_OR_RETURN(const ExecutorOptions executor, ExecutorOptionsOf(options));
+  if (executor.device == DeviceKind::kCuda) options.cpu_workers = 1;
   for (int i = 0; i < options.cpu_workers; ++i) {
     const WorkerShare share(options, i);
     absl::StatusOr<std::unique_ptr<Executor>> opened = absl::InternalError("");
@@ -147,6 +178,8 @@ absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& descri
     }
   }
   parts.on_worker_start = [options](int i) { WorkerShare(options, i).BindThisThread(); };
+  // A process that lost a GPU cannot use it again: it ends, and its supervisor starts another.
+  if (executor.device == DeviceKind::kCuda) return absl::OkStatus();
   parts.restart = [=](int i) { return WorkerShare(options, i).Open(executor, nullptr); };
   return absl::OkStatus();
 }
@@ -169,6 +202,7 @@ ModelFacts FactsOf(const RuntimeOptions& options, const ModelDescription& model,
   facts.name = model.name;
   facts.weights_digest = model.random_weights ? "dummy" : HexOf(model.digest);
   facts.compute_type = model.compute_type == "f32" ? "fp32" : model.compute_type;
+  facts.device = model.device;
   facts.semantics = info.semantics;
   facts.layers = info.num_layers;
   facts.q_heads = info.num_q_heads;
@@ -213,11 +247,12 @@ MediaOptions MediaOptionsOf(const RuntimeOptions& options, const ModelDescriptio
   return media;
 }
 
-EngineOptions EngineOptionsOf(const RuntimeOptions& options, const ExecutorInfo& info) {
+EngineOptions EngineOptionsOf(const RuntimeOptions& options, const ModelDescription& model,
+                              const ExecutorInfo& info) {
   EngineOptions engine;
   engine.max_running = options.max_running;
   engine.max_waiting = options.max_waiting;
-  engine.step.prefill_tokens = options.prefill_chunk_tokens;
+  engine.step.prefill_tokens = ChunkTokens(options, model.device != "cpu");
   // Two layer-wise prefills of the longest prompt side by side.
   engine.hidden_bytes = 2 * info.max_context_tokens * info.hidden_row_bytes;
   return engine;
@@ -243,7 +278,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   parts.prompt.generation = DefaultsOf(options, model);
   parts.prompt.model_salt =
       absl::StrCat(parts.facts.weights_digest, "|", parts.facts.name, "|", model.compute_type);
-  parts.engine = EngineOptionsOf(options, info);
+  parts.engine = EngineOptionsOf(options, model, info);
   parts.metrics = &metrics;
   parts.media_threads = options.decoder_processes;
   parts.patch_buffer_bytes = options.patch_buffer_bytes;

@@ -22,13 +22,14 @@ struct RuntimeOptions {
   bool dummy_weights = false;         ///< --load-format dummy
   std::string attention;              ///< empty: as config.json says; else a semantics name
   std::string compute_type = "auto";  ///< "auto", "fp32" or "bf16"
+  std::string device = "auto";        ///< "auto", "cpu", "cuda" or "cuda:N"
   int cpu_threads = 0;                ///< of all workers together; 0: all cores
   int cpu_workers = 1;                ///< groups of threads that each hold the model and pages
   int64_t kv_bytes = 0;               ///< 0: a quarter of the memory available, at most 4 GiB
   int64_t max_context_tokens = 0;     ///< 0: the checkpoint's
   int max_running = 64;               ///< sequences in the engine
   int max_waiting = 256;              ///< requests in the queue
-  int prefill_chunk_tokens = 512;
+  int prefill_chunk_tokens = 0;       ///< 0: 512 on a CPU, 8192 on a GPU
   /// Clips whose patches take more are decoded beside the vision tower, this much ahead of it.
   int64_t patch_buffer_bytes = int64_t{32} << 20;
   std::string decoder_binary;  ///< path of videonsa-decoder
@@ -45,6 +46,7 @@ struct ModelFacts {
   std::string name;
   std::string weights_digest;  ///< hex SHA-256 over the sorted shard digests; "dummy" if random
   std::string compute_type;    ///< "fp32" or "bf16"
+  std::string device = "cpu";  ///< or the GPU's name
   AttentionSemantics semantics = AttentionSemantics::kDense;
   int layers = 0, q_heads = 0, kv_heads = 0, vocab_size = 0;
   int block_tokens = 64, selected_blocks = 0, window_tokens = 0;

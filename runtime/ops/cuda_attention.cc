@@ -1,0 +1,319 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/attention/cuda_attention.h"
+#include "kernels/nsa/nsa_params.h"
+#include "kernels/vision/cuda_vision.h"
+#include "runtime/base/check.h"
+#include "runtime/base/error.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/ops/cuda_backend.h"
+
+namespace videonsa {
+namespace {
+
+constexpr double kTallyUnit = 1.0 / static_cast<double>(uint64_t{1} << kCudaTallyShift);
+
+CudaConstRows ConstRowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
+CudaRows RowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
+float LogitScale(int head_dim) { return 1.0f / std::sqrt(static_cast<float>(head_dim)); }
+int QueryHeads(const TensorView& q, const PagedKv& kv) {
+  return static_cast<int>(q.cols()) / kv.head_dim;
+}
+
+absl::Status CheckHeads(int num_q_heads, int num_kv_heads, int head_dim) {
+  const bool known = head_dim == 16 || head_dim == 64 || head_dim == 80 || head_dim == 128;
+  if (known && num_q_heads <= 16 * num_kv_heads) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition, "MODEL_INVALID",
+                   absl::StrCat("the GPU worker has no attention for ", num_q_heads, " query and ",
+                                num_kv_heads, " KV heads of ", head_dim,
+                                " (16, 64, 80 or 128; at most 16 query heads a KV head)"));
+}
+
+// Pairs that depend on positions alone (CudaNsaTally).
+void CountPairs(const PrefillAttentionArgs& args, int num_q_heads, AttentionTally& tally) {
+  const bool released = args.semantics == AttentionSemantics::kReleasedNsa;
+  const int num_blocks = (args.row_end + kKvPageTokens - 1) / kKvPageTokens;
+  BranchPairs pairs;
+  int64_t vision = 0;
+  for (int row = args.row_begin; row < args.row_end; ++row) {
+    if (args.is_vision[row - args.row_begin] == 0) {
+      pairs.dense += row + 1;
+      continue;
+    }
+    ++vision;
+    const int own = row / kKvPageTokens;
+    pairs.window += std::min(args.window_tokens, row + 1);
+    if (released) {
+      pairs.compressed += num_blocks - own;
+    } else {
+      pairs.compressed += (row + 1) / kKvPageTokens;
+      pairs.selected += int64_t{std::min(args.selected_blocks, own + 1) - 1} * kKvPageTokens +
+                        row % kKvPageTokens + 1;
+    }
+  }
+  if (released) pairs.compressed *= 2, pairs.window *= 2;  // both copies of a head
+  tally.pairs += pairs;
+  tally.gate_count += vision * num_q_heads;
+}
+
+}  // namespace
+
+bool CudaBackend::Supports(AttentionSemantics semantics) const {
+  return semantics == AttentionSemantics::kDense || semantics == AttentionSemantics::kCausalNsa ||
+         semantics == AttentionSemantics::kReleasedNsa;
+}
+
+absl::Status CudaBackend::ReserveAttention(const AttentionNeeds& needs) {
+  const AttentionShape& shape = needs.shape;
+  VNSA_RETURN_IF_ERROR(CheckHeads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim));
+  PagedKv kv;
+  kv.dtype = kv_type();
+  kv.num_kv_heads = shape.num_kv_heads;
+  kv.head_dim = shape.head_dim;
+  size_t bytes = CudaDecodeScratchBytes(needs.max_decode_rows, needs.max_tokens, shape.num_q_heads,
+                                        shape.head_dim);
+  constexpr int kEvidenceRows = 64;
+  bytes = std::max(
+      bytes, CudaAttentionMassScratchBytes(kEvidenceRows, needs.max_tokens, shape.num_q_heads));
+  if (needs.semantics == AttentionSemantics::kCausalNsa) {
+    bytes = std::max(bytes, CudaCausalNsaScratchBytes(kv, shape.num_q_heads, needs.max_prefill_rows,
+                                                      needs.max_tokens, needs.selected_blocks));
+  }
+  if (needs.semantics == AttentionSemantics::kReleasedNsa) {
+    bytes =
+        std::max(bytes, CudaReleasedNsaScratchBytes(kv, needs.max_tokens, needs.selected_blocks));
+  }
+  return Grow(static_cast<int64_t>(bytes), "attention scratch", &attention_scratch_);
+}
+
+absl::Status CudaBackend::ReserveVision(int, int head_dim) { return CheckHeads(1, 1, head_dim); }
+
+void CudaBackend::AppendKv(const PagedKv& kv, const TensorView& k, const TensorView& v,
+                           int token_begin) {
+  VNSA_CHECK_EQ(k.cols(), int64_t{kv.num_kv_heads} * kv.head_dim);
+  VNSA_CHECK_EQ(k.rows(), v.rows());
+  CudaKvAppendParams params;
+  params.kv = kv;
+  params.k = ConstRowsOf(k);
+  params.v = ConstRowsOf(v);
+  params.num_rows = static_cast<int>(k.rows());
+  params.token_begin = token_begin;
+  Launched(LaunchKvAppend(params, device_->stream()), "writing keys and values");
+}
+
+void CudaBackend::VisionAttention(const VisionAttentionArgs& args) {
+  VNSA_CHECK_EQ(args.qkv.cols(), int64_t{3} * args.num_heads * args.head_dim);
+  VNSA_CHECK_EQ(args.qkv.rows(), args.segments.back());
+  CudaVisionAttentionParams params;
+  params.qkv = ConstRowsOf(args.qkv);
+  params.out = RowsOf(args.out);
+  params.segments = Pass(args.segments);
+  params.num_segments = static_cast<int>(args.segments.size()) - 1;
+  for (size_t i = 1; i < args.segments.size(); ++i) {
+    params.max_segment_rows =
+        std::max(params.max_segment_rows, args.segments[i] - args.segments[i - 1]);
+  }
+  params.num_heads = args.num_heads;
+  params.head_dim = args.head_dim;
+  params.scale = LogitScale(args.head_dim);
+  Launched(LaunchVisionAttention(params, device_->stream()), "vision attention");
+}
+
+// Room for what a call's kernels report, zeroed since the step began.
+CudaNsaTally CudaBackend::AddReport(const PrefillAttentionArgs& args, double** mass) {
+  const bool weight = !args.tally->selection_weight.empty();
+  Report report;
+  report.tally = args.tally;
+  report.begin = report_words_;
+  report.num_kv_heads = args.kv.num_kv_heads;
+  report.num_blocks = weight ? static_cast<int>(args.tally->selection_weight.size()) : 0;
+  report.released = args.semantics == AttentionSemantics::kReleasedNsa;
+  const int64_t words = args.kv.num_kv_heads + 4 + 2 * report.num_blocks;
+  *mass = nullptr;
+  if (report_words_ + words > kMaxReportWords) return {};  // reports of a step beyond the room
+  report_words_ += words;
+  open_reports_.push_back(report);
+  unsigned long long* base = static_cast<unsigned long long*>(reports_.data()) + report.begin;
+  CudaNsaTally tally;
+  tally.selected_pairs = base;
+  tally.saturated_rows = base + report.num_kv_heads;
+  tally.gate_sums = base + report.num_kv_heads + 1;
+  if (weight) {
+    tally.selection_weight = base + report.num_kv_heads + 4;
+    *mass = reinterpret_cast<double*>(tally.selection_weight + report.num_blocks);
+  }
+  return tally;
+}
+
+void CudaBackend::TakeReports() {
+  const uint64_t* words = reinterpret_cast<const uint64_t*>(host_reports_.data());
+  for (const Report& report : open_reports_) {
+    const uint64_t* own = words + report.begin;
+    AttentionTally& tally = *report.tally;
+    if (report.released) {
+      // KV head 3 serves eight data slots, the others sixteen.
+      for (int c = 0; c < kReleasedKvHeads; ++c) {
+        tally.selected_slot_pairs +=
+            static_cast<int64_t>(own[c]) * (c == kReleasedKvHeads - 1 ? 8 : 16);
+      }
+    }
+    own += report.num_kv_heads + 1;
+    for (int branch = 0; branch < 3; ++branch) {
+      tally.gate_sums[branch] += static_cast<double>(own[branch]) * kTallyUnit;
+    }
+    own += 3;
+    for (int block = 0; block < report.num_blocks; ++block) {
+      const size_t at = static_cast<size_t>(block);
+      tally.selection_weight[at] += static_cast<double>(own[block]) * kTallyUnit;
+      double mass;
+      std::memcpy(&mass, own + report.num_blocks + block, sizeof(mass));
+      tally.mass[at] += mass;
+    }
+  }
+  open_reports_.clear();
+}
+
+void CudaBackend::PrefillAttention(const PrefillAttentionArgs& args) {
+  VNSA_CHECK_EQ(args.q.rows(), args.row_end - args.row_begin);
+  VNSA_CHECK_EQ(args.q.rows(), args.out.rows());
+  VNSA_CHECK(args.tally != nullptr);
+  double* mass = nullptr;
+  const CudaNsaTally tally = AddReport(args, &mass);
+  if (!args.has_vision || args.semantics == AttentionSemantics::kDense) {
+    Dense(args);  // without vision rows NSA is dense
+  } else if (args.semantics == AttentionSemantics::kCausalNsa) {
+    CausalNsa(args, tally);
+  } else {
+    VNSA_CHECK(args.semantics == AttentionSemantics::kReleasedNsa) << SemanticsName(args.semantics);
+    ReleasedNsa(args, tally);
+  }
+  if (mass != nullptr && args.mass_begin < args.row_end) Mass(args, mass);
+}
+
+void CudaBackend::Dense(const PrefillAttentionArgs& args) {
+  CudaDensePrefillParams params;
+  params.kv = args.kv;
+  params.q = ConstRowsOf(args.q);
+  params.out = RowsOf(args.out);
+  params.num_q_heads = QueryHeads(args.q, args.kv);
+  params.row_begin = args.row_begin;
+  params.row_end = args.row_end;
+  params.scale = LogitScale(args.kv.head_dim);
+  Launched(LaunchDensePrefill(params, device_->stream()), "dense attention");
+  const int64_t begin = args.row_begin, end = args.row_end;
+  args.tally->pairs.dense += end * (end + 1) / 2 - begin * (begin + 1) / 2;
+}
+
+void CudaBackend::CausalNsa(const PrefillAttentionArgs& args, const CudaNsaTally& tally) {
+  const int num_q_heads = QueryHeads(args.q, args.kv);
+  VNSA_CHECK_EQ(args.gates.cols(), 3 * num_q_heads);
+  CudaCausalNsaParams params;
+  params.kv = args.kv;
+  params.q = ConstRowsOf(args.q);
+  params.out = RowsOf(args.out);
+  params.gates = args.gates.f32();
+  params.gates_stride = args.gates.row_stride();
+  params.is_vision = args.is_vision_uploaded;
+  params.num_q_heads = num_q_heads;
+  params.row_begin = args.row_begin;
+  params.row_end = args.row_end;
+  params.selected_blocks = args.selected_blocks;
+  params.window = args.window_tokens;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.has_text = std::find(args.is_vision, args.is_vision + args.q.rows(), 0) !=
+                    args.is_vision + args.q.rows();
+  params.blocks = args.blocks;
+  params.tally = tally;
+  params.scratch = {attention_scratch_.data(), attention_scratch_.bytes()};
+  Launched(LaunchCausalNsa(params, device_->stream()), "causal_nsa attention");
+  CountPairs(args, num_q_heads, *args.tally);
+}
+
+void CudaBackend::ReleasedNsa(const PrefillAttentionArgs& args, const CudaNsaTally& tally) {
+  VNSA_CHECK_EQ(args.row_begin, 0);
+  VNSA_CHECK_EQ(args.q.cols(), int64_t{kReleasedHeads} * args.kv.head_dim);
+  VNSA_CHECK_EQ(args.kv.num_kv_heads, kReleasedKvHeads);
+  VNSA_CHECK_EQ(args.gates.cols(), 3 * kReleasedHeads);
+  CudaReleasedNsaParams params;
+  params.kv = args.kv;
+  params.q = ConstRowsOf(args.q);
+  params.out = RowsOf(args.out);
+  params.gates = args.gates.f32();
+  params.gates_stride = args.gates.row_stride();
+  params.is_vision = args.is_vision_uploaded;
+  params.num_rows = args.row_end;
+  params.selected_blocks = args.selected_blocks;
+  params.window = args.window_tokens;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.blocks = args.blocks;
+  params.tally = tally;
+  params.scratch = {attention_scratch_.data(), attention_scratch_.bytes()};
+  Launched(LaunchReleasedNsa(params, device_->stream()), "released_nsa attention");
+  CountPairs(args, kReleasedHeads, *args.tally);
+}
+
+void CudaBackend::Mass(const PrefillAttentionArgs& args, double* mass) {
+  const int begin = std::max(args.mass_begin, args.row_begin);
+  CudaAttentionMassParams params;
+  params.kv = args.kv;
+  params.q = ConstRowsOf(args.q.Rows(begin - args.row_begin, args.row_end - begin));
+  params.num_q_heads = QueryHeads(args.q, args.kv);
+  params.row_begin = begin;
+  params.row_end = args.row_end;
+  params.scale = LogitScale(args.kv.head_dim);
+  params.mass = mass;
+  params.scratch = {attention_scratch_.data(), attention_scratch_.bytes()};
+  Launched(LaunchAttentionMass(params, device_->stream()), "attention mass");
+}
+
+void CudaBackend::BeginDecode(const DecodeRows& rows) {
+  decode_seqs_ = rows.num_seqs;
+  decode_max_len_ = 0;
+  for (int i = 0; i < rows.num_seqs; ++i) {
+    decode_max_len_ = std::max(decode_max_len_, rows.kv_lens[i]);
+  }
+  const int stride = (decode_max_len_ + kKvPageTokens - 1) / kKvPageTokens;
+  decode_stride_ = stride;
+  decode_host_.assign(static_cast<size_t>(rows.num_seqs) * static_cast<size_t>(stride), 0);
+  for (int i = 0; i < rows.num_seqs; ++i) {
+    std::copy_n(rows.page_tables[i], (rows.kv_lens[i] + kKvPageTokens - 1) / kKvPageTokens,
+                decode_host_.begin() + int64_t{i} * stride);
+  }
+  decode_tables_ = Upload(absl::MakeConstSpan(decode_host_));
+  decode_lens_ = Upload(absl::MakeConstSpan(rows.kv_lens, static_cast<size_t>(rows.num_seqs)));
+}
+
+void CudaBackend::AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) {
+  VNSA_CHECK_EQ(k.rows(), decode_seqs_);
+  CudaKvAppendParams params;
+  params.kv = kv;
+  params.k = ConstRowsOf(k);
+  params.v = ConstRowsOf(v);
+  params.num_rows = decode_seqs_;
+  params.page_tables = decode_tables_;
+  params.table_stride = decode_stride_;
+  params.kv_lens = decode_lens_;
+  Launched(LaunchKvAppend(params, device_->stream()), "writing keys and values");
+}
+
+void CudaBackend::DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) {
+  VNSA_CHECK_EQ(q.rows(), decode_seqs_);
+  CudaDecodeParams params;
+  params.kv = kv;
+  params.q = ConstRowsOf(q);
+  params.out = RowsOf(out);
+  params.page_tables = decode_tables_;
+  params.table_stride = decode_stride_;
+  params.kv_lens = decode_lens_;
+  params.num_seqs = decode_seqs_;
+  params.max_kv_len = decode_max_len_;
+  params.num_q_heads = QueryHeads(q, kv);
+  params.scale = LogitScale(kv.head_dim);
+  params.scratch = {attention_scratch_.data(), attention_scratch_.bytes()};
+  Launched(LaunchDecode(params, device_->stream()), "decode attention");
+}
+
+}  // namespace videonsa

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "runtime/base/error.h"
 
 namespace videonsa {
@@ -231,13 +232,28 @@ void AddModelRows(std::vector<Row>& rows) {
                                            ? "lmms_eval"
                                            : "qwen_vl_utils");
                   }});
+  rows.push_back({"device", "", "one of auto, cpu, cuda, cuda:N",
+                  "Where the model runs; auto: GPU 0 if it can be used, else the CPU.", false,
+                  [](ServerOptions& options, absl::string_view value) {
+                    absl::string_view rest = value;
+                    int ordinal = 0;
+                    const bool gpu = absl::ConsumePrefix(&rest, "cuda:")
+                                         ? absl::SimpleAtoi(rest, &ordinal) && ordinal >= 0
+                                         : value == "cuda";
+                    if (!gpu && value != "auto" && value != "cpu") {
+                      return BadValue("device", value, "one of auto, cpu, cuda, cuda:N");
+                    }
+                    options.runtime.device = std::string(value);
+                    return absl::OkStatus();
+                  },
+                  [](const ServerOptions& options) { return options.runtime.device; }});
   rows.push_back(Number<int>("threads", "threads", 0, 1024, VNSA_FIELD(int, runtime.cpu_threads),
                              "Threads that compute; 0: all cores."));
   rows.push_back(Number<int>("cpu-workers", "workers", 1, 64, VNSA_FIELD(int, runtime.cpu_workers),
                              "Groups of threads that each hold the model and a share of the KV "
                              "memory; one that fails is restarted beside the others."));
   rows.push_back(Bytes("kv-bytes", 0, kMaxBytes, VNSA_FIELD(int64_t, runtime.kv_bytes),
-                       "Memory for keys and values; 0: chosen from context and free memory."));
+                       "Memory for keys and values; 0: chosen from free memory."));
   rows.push_back(Number<int64_t>("max-context", "tokens", 0, int64_t{1} << 24,
                                  VNSA_FIELD(int64_t, runtime.max_context_tokens),
                                  "Longest prompt plus answer; 0: the model's."));
@@ -246,9 +262,9 @@ void AddModelRows(std::vector<Row>& rows) {
   rows.push_back(Number<int>("max-waiting", "questions", 1, 100000,
                              VNSA_FIELD(int, runtime.max_waiting),
                              "Questions that wait; beyond: UNAVAILABLE."));
-  rows.push_back(Number<int>("prefill-chunk", "tokens", 16, 65536,
+  rows.push_back(Number<int>("prefill-chunk", "tokens", 0, 65536,
                              VNSA_FIELD(int, runtime.prefill_chunk_tokens),
-                             "Prompt tokens of one step."));
+                             "Prompt tokens of one step; 0: 512 on a CPU, 8192 on a GPU."));
   rows.push_back(Number<int>("default-output-tokens", "tokens", 1, 1 << 20,
                              VNSA_FIELD(int, runtime.default_max_output_tokens),
                              "Answer length when a question names none."));

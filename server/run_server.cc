@@ -48,7 +48,7 @@ void PrintReady(const VideonsaServer& server, const ServerOptions& options,
     absl::StrAppend(&line, "admin on ", HostOf(options.admin_listen), ":", server.admin_port(),
                     ", ");
   }
-  absl::StrAppend(&line, "model ", model.name, ", ", model.compute_type, ", ",
+  absl::StrAppend(&line, "model ", model.name, ", ", model.compute_type, " on ", model.device, ", ",
                   SemanticsName(model.semantics), model.random_weights ? ", random weights" : "",
                   ")");
   printf("%s\n", line.c_str());

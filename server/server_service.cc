@@ -57,8 +57,9 @@ v1::GetServerStatusResponse StatusOf(const ServerCore& core) {
     cost.set_description(stats.cost_model);
   }
   v1::Device& device = *out.add_devices();
-  device.set_name("cpu");
-  device.set_kind("cpu");
+  const std::string& name = runtime->model().device;
+  device.set_name(name);
+  device.set_kind(name == "cpu" ? "cpu" : "cuda");
   device.set_threads(stats.cpu_threads);
   device.set_compute_type(runtime->model().compute_type);
   device.set_memory_total_bytes(int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE));

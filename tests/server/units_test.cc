@@ -28,12 +28,14 @@ using ::testing::Not;
 
 TEST(Options, ReadsBothForms) {
   const auto line = ParseCommandLine({"--listen=0.0.0.0:1", "--threads", "3", "--kv-bytes=2G",
-                                      "--reflection=false", "--clip-ttl", "90"});
+                                      "--reflection=false", "--clip-ttl", "90",
+                                      "--device=cuda:3"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->options.listen, "0.0.0.0:1");
   EXPECT_EQ(line->options.runtime.cpu_threads, 3);
   EXPECT_EQ(line->options.runtime.kv_bytes, int64_t{2} << 30);
   EXPECT_FALSE(line->options.reflection);
+  EXPECT_EQ(line->options.runtime.device, "cuda:3");
   EXPECT_EQ(line->options.clips.default_ttl, absl::Seconds(90));
 }
 
@@ -47,6 +49,9 @@ TEST(Options, RefusesWhatItDoesNotKnow) {
                                              {"--kv-bytes=9999999999T"},
                                              {"--compute-type=fp8"},
                                              {"--attention=magic"},
+                                             {"--device=tpu"},
+                                             {"--device=cuda:"},
+                                             {"--device=cuda:-1"},
                                              {"--clip-ttl=1"},
                                              {"--default-fps=nan"},
                                              {"--log-level=loud"},
@@ -62,7 +67,7 @@ TEST(Options, HelpNamesEveryOptionWithRangeAndDefault) {
   const std::string help = HelpText();
   for (const char* text :
        {"--model", "--load-format", "--listen", "--metrics-listen", "--admin-listen", "--attention",
-        "--compute-type", "--threads", "--kv-bytes", "--max-context", "--clip-dir",
+        "--compute-type", "--device", "--threads", "--kv-bytes", "--max-context", "--clip-dir",
         "--tenant-uploads", "Default: 127.0.0.1:8090", "Range: 0 to 1024", "Exit codes"}) {
     EXPECT_THAT(help, HasSubstr(text));
   }

@@ -19,8 +19,8 @@ namespace videonsa {
 /// more than the largest head start and `per_prefill_second` times its own prefill (ageing). All
 /// zero is first come, first served.
 struct WaitingOrder {
-  double interactive_head_start = 30;  ///< before batch work
-  double standard_head_start = 15;
+  double interactive_head_start = 90;  ///< before batch work
+  double standard_head_start = 60;
   double per_prefill_second = 10;
   double max_setback = 30;  ///< in the queue, of a tenant that has received more than its share
 

@@ -104,7 +104,7 @@ TEST_F(EngineCoreTest, ABlockedHeadIsBypassedABoundedNumberOfTimes) {
   PromptShape big;  // needs 10
   big.text_after = 600;
   const auto head = Ask(2, big);
-  clock_.Advance(absl::Seconds(60));  // those that come now rank behind it
+  clock_.Advance(absl::Seconds(600));  // those that come now rank behind it
   std::vector<std::shared_ptr<RecordingStream>> small;
   for (uint64_t i = 0; i < 40; ++i) {
     PromptShape shape;

@@ -34,8 +34,10 @@ TEST(WaitingQueue, IsFirstComeFirstServedWithinAClass) {
 TEST(WaitingQueue, AgeBeatsPriorityOnceTheHeadStartIsUsedUp) {
   WaitingQueue queue;
   Push(queue, RequestId{1}, "a", Priority::kBatch, absl::Seconds(0));
-  Push(queue, RequestId{2}, "a", Priority::kInteractive, absl::Seconds(29));
-  Push(queue, RequestId{3}, "a", Priority::kInteractive, absl::Seconds(31));
+  Push(queue, RequestId{2}, "a", Priority::kInteractive,
+       absl::Seconds(WaitingOrder().interactive_head_start - 1));
+  Push(queue, RequestId{3}, "a", Priority::kInteractive,
+       absl::Seconds(WaitingOrder().interactive_head_start + 1));
   EXPECT_EQ(Values(queue.Front(3)), (std::vector<uint64_t>{2, 1, 3}));
 }
 

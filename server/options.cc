@@ -253,7 +253,7 @@ void AddModelRows(std::vector<Row>& rows) {
                              "Groups of threads that each hold the model and a share of the KV "
                              "memory; one that fails is restarted beside the others."));
   rows.push_back(Bytes("kv-bytes", 0, kMaxBytes, VNSA_FIELD(int64_t, runtime.kv_bytes),
-                       "Memory for keys and values; 0: chosen from free memory."));
+                       "Memory for keys and values; 0: a quarter of what is available."));
   rows.push_back(Number<int64_t>("max-context", "tokens", 0, int64_t{1} << 24,
                                  VNSA_FIELD(int64_t, runtime.max_context_tokens),
                                  "Longest prompt plus answer; 0: the model's."));
@@ -273,6 +273,10 @@ void AddModelRows(std::vector<Row>& rows) {
 }
 
 void AddMediaRows(std::vector<Row>& rows) {
+  rows.push_back(Bytes("patch-buffer", 1, int64_t{1} << 40,
+                       VNSA_FIELD(int64_t, runtime.patch_buffer_bytes),
+                       "Decoded patches of a clip that may wait; longer clips are decoded as the "
+                       "model takes them."));
   rows.push_back(Text("decoder", "a program", VNSA_FIELD(std::string, runtime.decoder_binary),
                       "Path of videonsa-decoder; empty: beside this program."));
   rows.push_back(Number<int>("decoders", "processes", 1, 64,

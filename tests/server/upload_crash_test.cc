@@ -26,12 +26,12 @@ std::string RandomBytes(std::mt19937_64& random) {
   return bytes;
 }
 
-class UploadCrashTest : public ::testing::Test {
+class UploadCrashTest : public ::testing::TestWithParam<const char*> {
  protected:
   void Start() {
     server_.reset();
     const absl::Status started =
-        testing::ServerProcess::Start({.binary = VIDEONSA_BIN_DIR "/../tests/fake_runtime_server",
+        testing::ServerProcess::Start({.binary = std::string(VIDEONSA_BIN_DIR) + GetParam(),
                                        .clip_dir = folder_.path() + "/clips"},
                                       server_);
     ASSERT_TRUE(started.ok()) << started;
@@ -80,7 +80,7 @@ class UploadCrashTest : public ::testing::Test {
   std::unique_ptr<v1::ClipService::Stub> stub_;
 };
 
-TEST_F(UploadCrashTest, CompletesAfterFourCutsAndOneKill) {
+TEST_P(UploadCrashTest, CompletesAfterFourCutsAndOneKill) {
   const uint64_t seed = std::random_device()();
   RecordProperty("seed", std::to_string(seed));
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -143,6 +143,9 @@ TEST_F(UploadCrashTest, CompletesAfterFourCutsAndOneKill) {
   server_->Signal(SIGTERM);
   EXPECT_EQ(server_->Wait(), 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Binaries, UploadCrashTest,
+                         ::testing::Values("/../tests/fake_runtime_server", "/videonsa-server"));
 
 }  // namespace
 }  // namespace videonsa

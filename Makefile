@@ -8,7 +8,7 @@ CLIP ?=
 QUESTION ?=
 SEED ?= 1
 
-.PHONY: help deps cuda-toolkit build test demo serve bench lint accuracy long-prompt container deploy-check clean
+.PHONY: help deps cuda-toolkit build test demo serve bench gpu lint accuracy long-prompt container deploy-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ serve: build ## run the server in the foreground (LISTEN=, MODEL=)
 
 bench: build ## run the benchmarks of tests/bench and print their tables
 	@tests/bench/run_all.sh $(BUILD)
+
+gpu: build ## check and time the CUDA worker on this machine's GPU
+	@tests/cuda/run_gpu.sh $(BUILD)/bin
 
 lint: ## check layers, sizes, headers and formatting
 	@tests/lint/run_all.sh

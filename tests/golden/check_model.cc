@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/executor/model_executor.h"
+#include "tests/golden/check_device.h"
 #include "tests/golden/checks.h"
 #include "tests/golden/model_case.h"
 
@@ -26,6 +27,7 @@ constexpr float kClearGap = 1e-5f;
 // Keeps what a prefill shows.
 class Recorder : public ForwardObserver {
  public:
+  explicit Recorder(Backend& backend) : backend_(backend) {}
   void OnEmbeddings(int row_begin, const TensorView& hidden) override {
     Keep("inputs_embeds", row_begin, hidden);
   }
@@ -33,8 +35,9 @@ class Recorder : public ForwardObserver {
                    const TensorView& blocks) override {
     Keep(absl::StrCat("attn_out_layer", layer), row_begin, attended);
     if (blocks.data == nullptr) return;
-    const int32_t* values = blocks.As<int32_t>();
-    blocks_[layer].insert(blocks_[layer].end(), values, values + blocks.num_elements());
+    std::vector<int32_t> values(static_cast<size_t>(blocks.num_elements()));
+    backend_.Download(blocks, values.data());
+    blocks_[layer].insert(blocks_[layer].end(), values.begin(), values.end());
   }
   void OnLayer(int layer, int row_begin, const TensorView& hidden) override {
     Keep(absl::StrCat("hidden_layer", layer), row_begin, hidden);
@@ -62,12 +65,11 @@ class Recorder : public ForwardObserver {
     matrix.columns = view.cols();
     const size_t end = static_cast<size_t>((row_begin + view.rows()) * view.cols());
     if (matrix.values.size() < end) matrix.values.resize(end);
-    for (int64_t row = 0; row < view.rows(); ++row) {
-      std::copy_n(view.f32() + row * view.row_stride(), view.cols(),
-                  matrix.values.begin() + (row_begin + row) * view.cols());
-    }
+    const std::vector<float> values = HostFloats(backend_, view);
+    std::copy(values.begin(), values.end(), matrix.values.begin() + row_begin * view.cols());
   }
 
+  Backend& backend_;
   std::map<std::string, Matrix> matrices_;
   std::map<int, std::vector<int32_t>> blocks_;
 };
@@ -92,7 +94,7 @@ class CaseRun {
   void Check(const std::vector<GoldenCase>& siblings) {
     const SpecialTokens& tokens = executor_.model().config().tokens;
     const PadIds pads = {tokens.image_pad, tokens.video_pad};
-    Recorder recorder;
+    Recorder recorder(executor_.backend());
     for (const char* penalty : {"1.00", "1.05"}) {
       const std::string name = absl::StrCat("greedy_ids_rp", penalty);
       const GoldenTensor* ids = golden_.Find(name);
@@ -192,8 +194,8 @@ class CaseRun {
       const VisualFeatures* features = executor_.Features(SequenceId{1}, visual);
       if (features == nullptr) return reporter_.Record(false, label_, tensor, "no features");
       columns = features->rows.cols();
-      rows.insert(rows.end(), features->rows.f32(),
-                  features->rows.f32() + features->rows.num_elements());
+      const std::vector<float> values = HostFloats(executor_.backend(), features->rows);
+      rows.insert(rows.end(), values.begin(), values.end());
     }
     if (const GoldenTensor* numbers = golden_.Find(row_numbers)) {
       rows = PickRows(rows, columns, numbers->Integers());
@@ -224,10 +226,16 @@ class CaseRun {
         recorder.Find(absl::StrCat("hidden_layer", executor_.info().num_layers - 1));
     if (hidden == nullptr) return;
     const int64_t rows = static_cast<int64_t>(hidden->values.size()) / hidden->columns;
-    std::vector<float> normed(hidden->values.size());
-    executor_.model().language().FinalNorm(
+    Backend& backend = executor_.backend();
+    absl::StatusOr<DeviceBuffer> buffer = backend.device().Allocate(
+        static_cast<int64_t>(hidden->values.size() * sizeof(float)), "final norm");
+    if (!reporter_.ExpectOk(label_, "final_norm", buffer.status())) return;
+    const TensorView matrix = MatrixView(buffer->data(), DType::kF32, rows, hidden->columns);
+    backend.CopyHostRows(
         MatrixView(const_cast<float*>(hidden->values.data()), DType::kF32, rows, hidden->columns),
-        MatrixView(normed.data(), DType::kF32, rows, hidden->columns));
+        {}, matrix);
+    executor_.model().language().FinalNorm(matrix, matrix);
+    const std::vector<float> normed = HostFloats(backend, matrix);
     if (const GoldenTensor* all = golden_.Find("final_norm")) {
       reporter_.ExpectClose(label_, "final_norm", normed, all->Floats());
     }
@@ -292,6 +300,36 @@ std::vector<std::string> ModelsOf(const GoldenCase& golden) {
   return models;
 }
 
+// A golden's prompt on the GPU in bf16 beside the CPU in fp32.
+void CheckInBf16(const GoldenCase& golden, const std::string& label,
+                 const std::vector<GoldenCase>& siblings, const std::string& folder,
+                 Reporter& reporter) {
+  auto cpu = MakeExecutor(folder, DeviceKind::kCpu, ComputeType::kF32);
+  auto gpu = MakeExecutor(folder, DeviceKind::kCuda, ComputeType::kBF16);
+  if (!reporter.ExpectOk(label, "cpu model", cpu.status())) return;
+  if (!reporter.ExpectOk(label, "bf16 model", gpu.status())) return;
+  const GoldenTensor* ids = golden.Find("greedy_ids_rp1.00");
+  const SpecialTokens& tokens = (*cpu)->model().config().tokens;
+  auto spec = SpecOfCase(golden, siblings, {tokens.image_pad, tokens.video_pad});
+  if (ids == nullptr || !reporter.ExpectOk(label, "inputs", spec.status())) return;
+  spec->sampling.max_output_tokens = static_cast<int>(ids->num_elements());
+  spec->sampling.suppress_eos = golden.json.contains("eos_disabled");
+  spec->attention.semantics = (*cpu)->info().semantics;
+  if (golden.json.contains("block_counts")) {
+    spec->attention.selected_blocks = golden.json["block_counts"].get<int>();
+    spec->attention.window_tokens = golden.json["window_size"].get<int>();
+  }
+  // Patches are taken once: the GPU's run gets its own.
+  const auto again = SpecOfCase(golden, siblings, {tokens.image_pad, tokens.video_pad});
+  if (!reporter.ExpectOk(label, "inputs", again.status())) return;
+  const absl::StatusOr<AnswerTrace> want = TraceAnswer(**cpu, *spec);
+  spec->visuals = again->visuals;
+  const absl::StatusOr<AnswerTrace> have = TraceAnswer(**gpu, *spec);
+  if (!reporter.ExpectOk(label, "cpu", want.status())) return;
+  if (!reporter.ExpectOk(label, "bf16", have.status())) return;
+  CompareTraces(label + " bf16", *want, *have, kBf16Error, reporter);
+}
+
 }  // namespace
 
 void CheckModel(const GoldenOptions& options, Reporter& reporter) {
@@ -308,16 +346,16 @@ void CheckModel(const GoldenOptions& options, Reporter& reporter) {
       const std::string label = absl::StrCat(golden.name, "@", folder.substr(slash + 1));
       std::unique_ptr<ModelExecutor>& executor = executors[folder];
       if (executor == nullptr) {
-        ExecutorOptions executor_options;
-        executor_options.model_dir = JoinPath(options.models, folder);
-        executor_options.compute_type = ComputeType::kF32;
-        executor_options.num_pages = 256;
         absl::StatusOr<std::unique_ptr<ModelExecutor>> created =
-            ModelExecutor::Create(executor_options);
+            MakeExecutor(JoinPath(options.models, folder),
+                         options.cuda ? DeviceKind::kCuda : DeviceKind::kCpu, ComputeType::kF32);
         if (!reporter.ExpectOk(label, "model", created.status())) continue;
         executor = *std::move(created);
       }
       CaseRun(golden, label, *executor, reporter).Check(cases);
+      if (options.cuda) {
+        CheckInBf16(golden, label, cases, JoinPath(options.models, folder), reporter);
+      }
     }
   }
 }

@@ -12,6 +12,7 @@ struct GoldenOptions {
   std::string dir;     ///< folder whose cases are run, searched recursively
   std::string models;  ///< paths of models inside a case start here
   std::string data;    ///< paths of clips and pictures inside a case start here
+  bool cuda = false;   ///< kinds model and nsa: on GPU 0 instead of the CPU
 };
 
 /// Runs the cases of one kind found below `options.dir` through the product's own code, one
@@ -19,6 +20,7 @@ struct GoldenOptions {
 using CheckFunction = void (*)(const GoldenOptions& options, Reporter& reporter);
 
 void CheckChat(const GoldenOptions& options, Reporter& reporter);
+void CheckDevice(const GoldenOptions& options, Reporter& reporter);
 void CheckMedia(const GoldenOptions& options, Reporter& reporter);
 void CheckModel(const GoldenOptions& options, Reporter& reporter);
 void CheckMrope(const GoldenOptions& options, Reporter& reporter);

@@ -1,5 +1,5 @@
-// golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu]: compares the server's own
-// code with golden files. Exit code 0: all passed; 1: a failure or no case; 2: usage.
+// golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu|cuda]: compares the server's
+// own code with golden files. Exit code 0: all passed; 1: a failure or no case; 2: usage.
 #include <filesystem>
 #include <iostream>
 #include <string>
@@ -20,6 +20,7 @@ struct Kind {
 const std::vector<Kind>& Kinds() {
   static const std::vector<Kind> kinds = {
       {"chat", &CheckChat},
+      {"device", &CheckDevice},
       {"media", &CheckMedia},
       {"model", &CheckModel},
       {"mrope", &CheckMrope},
@@ -32,7 +33,7 @@ const std::vector<Kind>& Kinds() {
 
 int Usage(const std::string& problem) {
   std::cerr << "golden_check: " << problem
-            << "\nusage: golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu]\n"
+            << "\nusage: golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu|cuda]\n"
                "KIND is one of:";
   for (const Kind& kind : Kinds()) std::cerr << " " << kind.name;
   std::cerr << "\n--models: paths of models inside a case start here (default: the folder above "
@@ -69,7 +70,8 @@ int Run(const std::vector<std::string>& args) {
     } else if (name == "--data") {
       options.data = value;
     } else if (name == "--device") {
-      if (value != "cpu") return Usage("--device " + value + " is not available, only cpu");
+      if (value != "cpu" && value != "cuda") return Usage("--device " + value + ", cpu or cuda");
+      options.cuda = value == "cuda";
     } else {
       return Usage("unknown option " + name);
     }

@@ -21,6 +21,8 @@ inline bool Decided(double margin) { return margin == 0 || margin > kChoiceMargi
 /// Compares the product's and the oracle's results of one case with the golden's.
 void CheckCausal(const GoldenCase& golden, Reporter& reporter);
 void CheckReleased(const GoldenCase& golden, Reporter& reporter);
+/// Through the GPU backend, F32 and BF16.
+void CheckNsaOnDevice(const GoldenCase& golden, Reporter& reporter);
 void CheckTopK(const GoldenCase& golden, Reporter& reporter);
 
 /// Rows of a stored [row][width] tensor that a comparison keeps.

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/executor/model_executor.h"
+#include "tests/golden/reporter.h"
+
+namespace videonsa::golden {
+
+/// Largest ||gpu - cpu|| / ||cpu|| of a row of logits. fp32: sums in another order through a few
+/// layers. bf16: 2^-9 a rounding, a handful of roundings a layer, and blocks chosen otherwise where
+/// scores are close.
+inline constexpr double kExactError = 1e-4;
+inline constexpr double kBf16Error = 5e-2;
+
+/// Least share of choices of blocks that must be equal; made-up prompts have many close scores.
+inline constexpr double kEqualChoices = 0.98;
+
+/// A greedy answer, the logits of every token, and the blocks that the prompt's rows chose in every
+/// layer.
+struct AnswerTrace {
+  std::vector<int32_t> ids;
+  std::vector<std::vector<float>> logits;
+  std::vector<int32_t> blocks;
+};
+
+/// An executor with room for the goldens' prompts.
+absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeExecutor(const std::string& model_dir,
+                                                            DeviceKind device, ComputeType type);
+
+/// Answers `spec` (its id and pages are replaced) alone.
+absl::StatusOr<AnswerTrace> TraceAnswer(ModelExecutor& executor, SequenceSpec spec);
+
+/// Records how far a GPU's answer agrees with the CPU's in fp32: fails if a row of logits is
+/// further off than `tolerance` (kBf16Error where blocks were chosen otherwise), if too many were,
+/// or if an id differs although the CPU's best two logits are further apart than the logits differ.
+void CompareTraces(const std::string& label, const AnswerTrace& cpu, const AnswerTrace& gpu,
+                   double tolerance, Reporter& reporter);
+
+}  // namespace videonsa::golden

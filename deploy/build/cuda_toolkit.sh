@@ -37,7 +37,7 @@ rm -rf "$folder"
 mkdir -p "$folder" || fail "cannot create $folder"
 python3 -m venv "$folder/venv" >"$folder/log.txt" 2>&1 ||
   fail "python3 -m venv failed (Debian: apt-get install python3-venv), see $folder/log.txt"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-compile --timeout 60 --retries 2 \
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-compile --timeout 20 --retries 2 \
   -r "$wanted" >>"$folder/log.txt" 2>&1 ||
   fail "pip could not download the packages of $wanted: $(grep -v WARNING "$folder/log.txt" | tail -n 1)"
 root=$(echo "$folder"/venv/lib/python3*/site-packages/nvidia/cu13)

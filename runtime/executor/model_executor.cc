@@ -118,7 +118,9 @@ absl::Status ModelExecutor::ReserveWorkspaces(const ExecutorOptions& options) {
                        decode_rows_,
                        max_rows_};
   if (options.num_pages == 0 && options.kv_bytes == 0) {
-    // Pages will take what is left: what prompts of the trained kind need comes first.
+    // Pages will take what is left: what prompts of the trained kind and the vision tower need
+    // comes first.
+    VNSA_RETURN_IF_ERROR(model_->vision().Reserve(2, 2));
     needs.semantics = info_.semantics;
     needs.selected_blocks = info_.selected_blocks;
   }

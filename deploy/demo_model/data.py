@@ -4,8 +4,8 @@ import time
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from .world.names import TYPES
-from .world.questions import ask, ask_picture, ask_two, sample_pair
+from .world.names import ALL_TYPES, TYPES
+from .world.questions import ask, ask_many, ask_picture, ask_two, sample_pair
 from .world.scene import FILE_FPS, sample_scene, sample_times, spec, stack
 
 TOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer.json")
@@ -14,6 +14,33 @@ GRIDS = [(6, 6), (6, 7), (7, 6), (6, 8), (8, 6), (7, 7), (5, 8), (8, 5), (6, 9),
 SMALL_GRIDS = [(4, 4), (4, 5), (5, 4), (4, 4), (4, 5), (5, 4), (3, 6), (6, 3)]
 LENGTHS = [2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 30]
 LONG_TYPES = ["needle", "color", "shape", "count", "yesno", "relation", "size", "absent", "choice"]
+
+
+ASK = "<|im_end|>\n<|im_start|>assistant\n"
+TRAITS = [2, 10, 10, 6, 32, 32, 32, 5]       # classes: there, color at the start, at the end, motion, first second, last, second of a change (0: none), blinks
+N_TRAITS = len(TRAITS) + 3                   # and column, row, radius
+_first = {}
+
+
+def enc_first(tok, word):
+    """The first token of an answer."""
+    if word not in _first: _first[word] = tok.encode(word).ids[0]
+    return _first[word]
+
+
+def traits(o):
+    """What there is to know about a mentioned object, -1 where it does not apply."""
+    if o is None: return [0] + [-1] * (N_TRAITS - 1)
+    mx, my = _middle(o)
+    cut = lambda t: float(min(31, int(t)))
+    return [1, o["c"], o["c"] if o["c2"] is None else o["c2"], 0 if o["dir"] is None else o["dir"] + 1, cut(o["t0"]), cut(np.ceil(o["t1"]) - 1), 0.0 if o["tc"] is None else cut(o["tc"]),
+            len(o["offs"]), mx, my, o["r"]]
+
+
+def _middle(o):
+    p = o["path"]
+    if p is None: return o["x"], o["y"]
+    return ((p[1] + p[3]) / 2, (p[2] + p[4]) / 2) if p[0] == "line" else (p[1], p[2])
 
 
 def pack(tok, items, Q, isolated=True):
@@ -25,9 +52,11 @@ def pack(tok, items, Q, isolated=True):
         for k, it in enumerate(l[:Q]):
             for t, (q, a) in enumerate(it["turns"]):
                 head = "<|vision_end|>" if t == 0 and (isolated or k == 0) else "\n<|im_start|>user\n"
-                texts += [head + q + "<|im_end|>\n<|im_start|>assistant\n", a + "<|im_end|>"]
+                texts += [head + q + ASK, a + "<|im_end|>"]
                 where.append((b, k, t == len(it["turns"]) - 1))
-    enc = [e.ids for e in tok.encode_batch(texts)]
+    full = tok.encode_batch(texts)
+    enc = [e.ids for e in full]
+    said, marks = [], []
     need = np.zeros(B, np.int64)
     for i, (b, _, _) in enumerate(where): need[b] += len(enc[2 * i]) + len(enc[2 * i + 1])
     LT = int(-(-need.max() // 32) * 32)
@@ -45,25 +74,37 @@ def pack(tok, items, Q, isolated=True):
         lab[b, s:e - 1] = ids[b, s + 1:e]
         ans[b, s + len(p) - 1:e - 1] = True
         fin[b, s + len(p) - 1:e - 1] = final
-        typ[b, k] = TYPES.index(items[b][k]["type"])
+        it = items[b][k]
+        typ[b, k] = ALL_TYPES.index(it["type"])
+        if final and (it["type"] != "choice" or "told" in it):
+            q, ends = it["turns"][-1][0], [z for _, z in full[2 * i].offsets]
+            at = len(texts[2 * i]) - len(q) - len(ASK)
+            token = lambda c: s + int(np.searchsorted(ends, at + c))           # the token that holds character c - 1 of the question
+            said.append((b, token(q.index("\nA. ") if it["type"] == "choice" else len(q)), enc_first(tok, it.get("told") or it["turns"][-1][1])))
+            marks += [(b, token(c), *traits(o)) for c, o in it.get("marks", ())]
         cur[b] = e
-    return dict(ids=ids, off=off, seg=seg, lab=lab, ans=ans, fin=fin, typ=typ, isolated=isolated)
+    at = ans.nonzero()
+    return dict(ids=ids, off=off, seg=seg, lab=lab, ans=ans, fin=fin, typ=typ, isolated=isolated, ans_at=np.stack(at), want=lab[at], want_fin=fin[at], want_q=at[0] * Q + seg[at],
+                said=np.array(said, np.int64).reshape(-1, 3), marks=np.array(marks, np.float32).reshape(-1, 2 + N_TRAITS))
 
 
 def draw(rng, tok, a, level, scale=1.0, wording="train", combos="train", kind=None):
-    """One batch at the difficulty `level` in [0, 1]. a: object with budget, max_clips, questions, multiturn, tiny."""
+    """One batch at the difficulty `level` in [0, 1]. a: object with budget, max_clips, questions, multiturn, size. wording "more": questions of training,
+    with helper questions; otherwise those of the test sets."""
     aspect = float(rng.uniform(0.9, 1.12))
     grids = SMALL_GRIDS if a.size != "gpu" else GRIDS
     if kind == "frames": return frames(rng, a, grids, aspect)
     if kind is None and getattr(a, "types", None): kind = "clip"
     if kind is None:
         ks = ["clip", "image", "two_clips", "picture_clip", "long"]
-        p = np.array([1.0, 0.03, 0.10 if level > 0.35 else 0, 0.09 if level > 0.35 else 0, a.long * min(1.0, (level - 0.6) / 0.4) if level > 0.6 else 0])
+        p = np.array([1.0, 0.02, 0.15 if level > 0.35 else 0, 0.09 if level > 0.35 else 0, a.long * min(1.0, (level - 0.6) / 0.4) if level > 0.6 else 0])
         kind = ks[rng.choice(5, p=p / p.sum())]
     grid = lambda: grids[0] if a.size == "tiny" or level < 0.08 else grids[rng.integers(len(grids) if level > 0.3 else 3)]
     top = 4 if a.size == "tiny" else 6 if level < 0.2 else 8 if level < 0.45 else 12 if level < 0.75 else 30
     ds = [d for d in LENGTHS if d <= top]
-    length = lambda cap: int(rng.choice([d for d in ds if d <= cap]))
+    def length(cap):
+        l = np.array([d for d in ds if d <= cap]); w = np.where(l > 12, 0.2, np.where(l < 4, 0.6, 1.0))
+        return int(rng.choice(l, p=w / w.sum()))
     fps, patches = 2.0, None
     if kind == "long":
         hm, wm = [(4, 4), (5, 5), (6, 6), (6, 6), (6, 8), (7, 7), (8, 8)][rng.integers(7)] if a.size == "gpu" else grid()
@@ -81,15 +122,16 @@ def draw(rng, tok, a, level, scale=1.0, wording="train", combos="train", kind=No
     ff = int(rng.choice(FILE_FPS))
     times = [sample_times(v[1], ff, fps) if v[0] == "video" else np.zeros(2) for v in vis]
     rows = sum(len(t) // 2 * v[2] * v[3] for t, v in zip(times, vis))
-    B = max(2, min(a.max_clips, int(a.budget * scale / (rows + 34 * a.questions + 15))))
+    B = max(2, min(a.max_clips, int(a.budget * scale / (rows + 40 * a.questions + 15))))
     specs, items = [[] for _ in vis], []
     while len(items) < B:
         d = level if rng.random() < 0.75 else rng.uniform(0, level)
         if len(vis) == 1:
             need = (["sign", "sign", "object"][rng.integers(3)]) if kind == "long" else None
-            want = [None, None, None, "order", "when", "change", "blink", "motion", "read"][rng.integers(9)] if kind == "clip" else None
+            want = [None, None, None, "order", "order", "when", "change", "change", "blink", "blink", "motion", "read"][rng.integers(12)] if kind == "clip" else None
             sc = [sample_scene(rng, *size(vis[0]), d=d, combos=combos, needle=need, still=kind == "image", want=want)]
-            qs = ask(sc[0], rng, a.questions, wording, LONG_TYPES if kind == "long" else getattr(a, "types", None))
+            few = LONG_TYPES if kind == "long" else getattr(a, "types", None)
+            qs = ask_many(sc[0], rng, a.questions, few) if wording == "more" else ask(sc[0], rng, a.questions, wording, few)
         else:
             sc = list(sample_pair(rng, [size(v) for v in vis], d, combos, kind))
             qs = (ask_two if kind == "two_clips" else ask_picture)(*sc, rng, a.questions, wording)
@@ -133,4 +175,4 @@ class Stream(torch.utils.data.IterableDataset):
         tok = Tokenizer.from_file(TOK)
         rng = np.random.default_rng([self.a.seed, self.a.rank, wi.id if wi else 0, int(time.time()) if not self.a.fixed else 0])
         while True:
-            yield draw(rng, tok, self.a, self.shared[0], self.scale.value, kind="frames" if self.shared[1] else None)
+            yield draw(rng, tok, self.a, self.shared[0], self.scale.value, self.a.wording, kind="frames" if self.shared[1] else None)

@@ -35,7 +35,7 @@ def load(folder, fresh, device):
 
 
 def loss_of(net, b, dense):
-    h, _ = b.forward(net, [net.visual(x) for x in b.frames], dense)
+    h, _, _ = b.forward(net, [net.visual(x) for x in b.frames], dense)
     at = b.text["ans"].nonzero(as_tuple=True)
     return F.cross_entropy(net.logits(h[at]).float(), b.text["lab"][at])
 

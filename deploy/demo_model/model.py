@@ -88,19 +88,25 @@ class VBlock(nn.Module):
         self.mlp = MLP(c.v_hidden, c.v_inter, True)
         self.h = c.v_heads
 
-    def forward(self, x, cos, sin, mask):
+    def pre(self, x, cos, sin):
         B, n, C = x.shape
         q, k, v = self.attn.qkv(self.norm1(x)).view(B, n, 3, self.h, C // self.h).permute(2, 0, 3, 1, 4)
-        q, k = rot(q, cos.to(q.dtype), sin.to(q.dtype)), rot(k, cos.to(q.dtype), sin.to(q.dtype))
-        o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x + self.attn.proj(o.transpose(1, 2).reshape(B, n, C))
+        return rot(q, cos.to(q.dtype), sin.to(q.dtype)), rot(k, cos.to(q.dtype), sin.to(q.dtype)), v
+
+    def post(self, x, o):
+        x = x + self.attn.proj(o.transpose(1, 2).reshape(x.shape))
         return x + self.mlp(self.norm2(x))
 
+    def forward(self, x, cos, sin, mask):
+        q, k, v = self.pre(x, cos, sin)
+        return self.post(x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
-def patch_rows(frames):
+
+def patch_rows(frames, mean, std):
     """uint8 or float [B, T, H, W, 3], values 0..255 -> normalised rows [B * T/2, H/14 * W/14, 1176] in merge order."""
     B, T, H, W, _ = frames.shape
-    x = (frames.float() - MEAN.to(frames.device)) / STD.to(frames.device)
+    x = (frames.float() - mean) / std
+    if torch.is_autocast_enabled("cuda") and frames.is_cuda: x = x.to(torch.bfloat16)
     x = x.view(B * T // 2, 2, H // 28, 2, 14, W // 28, 2, 14, 3)           # t, k, R, a, i, C, b, j, c
     return x.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(B * T // 2, H // 14 * (W // 14), 1176)
 
@@ -115,6 +121,8 @@ class Vision(nn.Module):
         self.merger = nn.Module()
         self.merger.ln_q = RMSNorm(c.v_hidden, c.eps)
         self.merger.mlp = nn.Sequential(nn.Linear(4 * c.v_hidden, 4 * c.v_hidden), nn.GELU(), nn.Linear(4 * c.v_hidden, c.hidden))
+        self.register_buffer("mean", MEAN.clone(), persistent=False)
+        self.register_buffer("std", STD.clone(), persistent=False)
         self._geo = {}
 
     def geo(self, h, w, dev):
@@ -137,7 +145,7 @@ class Vision(nn.Module):
     def forward(self, frames):
         """[B, T, H, W, 3] -> [B, T/2 * H/28 * W/28, hidden]."""
         B, T, H, W, _ = frames.shape
-        return self.tower(patch_rows(frames), H // 14, W // 14).view(B, -1, self.c.hidden)
+        return self.tower(patch_rows(frames, self.mean, self.std), H // 14, W // 14).view(B, -1, self.c.hidden)
 
     def tower(self, rows, h, w):
         """rows [temporal patches, h * w, 1176] -> [temporal patches, h/2 * w/2, hidden]."""
@@ -226,13 +234,21 @@ class Attn(nn.Module):
         self.g_proj_1 = nn.Linear(c.hidden, c.hidden)
         self.g_proj_2 = nn.Linear(c.hidden, c.heads * 3)
 
-    def forward(self, x, cos, sin, ctx):
+    def qkv(self, x, cos, sin):
         c, D = self.c, self.D
         B, L, _ = x.shape
         q = self.q_proj(x).view(B, L, c.heads, D).transpose(1, 2)
         k = self.k_proj(x).view(B, L, c.kv_heads, D).transpose(1, 2)
         v = self.v_proj(x).view(B, L, c.kv_heads, D).transpose(1, 2)
-        q, k = rot(q, cos.to(q.dtype), sin.to(q.dtype)), rot(k, cos.to(q.dtype), sin.to(q.dtype))
+        return rot(q, cos.to(q.dtype), sin.to(q.dtype)), rot(k, cos.to(q.dtype), sin.to(q.dtype)), v
+
+    def gate(self, x):
+        g = self.g_proj_2(F.gelu(self.g_proj_1(x)))
+        return torch.sigmoid(g.float() / GATE_T).view(x.shape[0], x.shape[1], self.c.heads, 3)
+
+    def mix(self, q, k, v, gate, ctx):
+        """Attention of all rows: [B, H, L, D]. gate [B, front, H, 3], unused without visuals and in dense mode."""
+        c = self.c
         P, rep = ctx["front"], c.heads // c.kv_heads
         kr, vr = k.repeat_interleave(rep, 1), v.repeat_interleave(rep, 1)
         out = []
@@ -240,16 +256,13 @@ class Attn(nn.Module):
             if ctx["dense"] or ctx["no_vision"]:
                 out.append(F.scaled_dot_product_attention(q[:, :, :P], kr[:, :, :P], vr[:, :, :P], is_causal=True))
             else:
-                g = self.g_proj_2(F.gelu(self.g_proj_1(x[:, :P])))
-                gate = torch.sigmoid(g.float() / GATE_T).view(B, P, c.heads, 3)
                 f = nsa(q[:, :, :P], k[:, :, :P], v[:, :, :P], gate, c.sel_blocks, c.window)
                 idx = ctx["text_rows"]                                     # text among the front: plain causal attention
                 t = F.scaled_dot_product_attention(q[:, :, idx], kr[:, :, :P], vr[:, :, :P], attn_mask=ctx["text_front"])
                 out.append(torch.where(ctx["is_text"][:, None], torch.zeros_like(f).index_copy(2, idx, t), f))
-        if L > P:
+        if q.shape[2] > P:
             out.append(F.scaled_dot_product_attention(q[:, :, P:], kr, vr, attn_mask=ctx["text"]))
-        o = torch.cat(out, 2) if len(out) > 1 else out[0]
-        return self.o_proj(o.transpose(1, 2).reshape(B, L, c.hidden))
+        return torch.cat(out, 2) if len(out) > 1 else out[0]
 
 
 class Layer(nn.Module):
@@ -258,9 +271,18 @@ class Layer(nn.Module):
         self.input_layernorm, self.post_attention_layernorm = RMSNorm(c.hidden, c.eps), RMSNorm(c.hidden, c.eps)
         self.self_attn, self.mlp = Attn(c), MLP(c.hidden, c.inter, False)
 
-    def forward(self, x, cos, sin, ctx):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, ctx)
+    def pre(self, x, cos, sin, front):
+        """q, k, v and the gates of the first `front` rows."""
+        y = self.input_layernorm(x)
+        return (*self.self_attn.qkv(y, cos, sin), self.self_attn.gate(y[:, :front]))
+
+    def post(self, x, o):
+        x = x + self.self_attn.o_proj(o.transpose(1, 2).reshape(x.shape))
         return x + self.mlp(self.post_attention_layernorm(x))
+
+    def forward(self, x, cos, sin, ctx):
+        q, k, v, gate = self.pre(x, cos, sin, ctx["front"])
+        return self.post(x, self.self_attn.mix(q, k, v, gate, ctx))
 
 
 class Front:
@@ -336,9 +358,10 @@ class VLM(nn.Module):
                 nn.init.zeros_(p)
         smooth_patches(self.visual.patch_embed.proj.weight)
 
-    def forward(self, feats, front, ids, off, text_mask, dense=None, tap=None):
+    def forward(self, feats, front, ids, off, text_mask, dense=None, tap=None, text_taps=()):
         """feats: list of [B, n, hidden] per visual; front: Front; ids and off [B, LT]: text after the front and its position offsets;
-        text_mask [B, 1, LT, front + LT]. Returns the normalised hidden of the text rows [B, LT, hidden] and the front's hidden after layer `tap`."""
+        text_mask [B, 1, LT, front + LT]. Returns the normalised hidden of the text rows [B, LT, hidden], the front's hidden after layer `tap` and the
+        text's after each of the layers `text_taps`."""
         B = ids.shape[0]
         emb = self.model.embed_tokens
         rows, at = [], 0
@@ -352,11 +375,12 @@ class VLM(nn.Module):
         cos, sin = ang.cos()[:, None], ang.sin()[:, None]
         dense = self.c.semantics == "dense" if dense is None else dense
         ctx = dict(front=front.n, text=text_mask, dense=dense, no_vision=not front.visuals, text_rows=front.rows, text_front=front.mask, is_text=front.is_text)
-        mid = None
+        mid, texts = None, []
         for i, l in enumerate(self.model.layers):
             x = l(x, cos, sin, ctx)
             if i == tap: mid = x[:, :front.n]
-        return self.model.norm(x[:, front.n:]), mid
+            if i in text_taps: texts.append(x[:, front.n:])
+        return self.model.norm(x[:, front.n:]), mid, texts
 
     def logits(self, h):
         return F.linear(h, self.model.embed_tokens.weight)

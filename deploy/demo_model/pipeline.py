@@ -95,7 +95,7 @@ class Pipeline:
         """Hidden of the text rows and logits of the last one."""
         t = torch.tensor([ids])
         mask = M.text_mask(torch.zeros_like(t), front.n, False)
-        h, _ = self.net(feats, front, t, torch.arange(len(ids))[None], mask)
+        h, _, _ = self.net(feats, front, t, torch.arange(len(ids))[None], mask)
         return self.net.logits(h[0, -1])
 
     @torch.no_grad()

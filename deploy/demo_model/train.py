@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import torch.distributed as dist
 from tokenizers import Tokenizer
 from . import data, model as M, optim
-from .world.names import COLORS, SHAPES, TYPES
+from .world.names import ALL_TYPES as TYPES, COLORS, SHAPES
 from .world.render import aux_targets, render, to_device
 
 NT = len(TYPES)
@@ -34,7 +34,7 @@ class Aux(nn.Module):
     rows hold lies where the words lie. place: also second, row, column and motion (for rows of the language model)."""
     def __init__(self, n, place, tok):
         super().__init__()
-        self.sizes = [3, 3 * 37] + ([7, 32, 12, 12] if place else [])
+        self.sizes = [3, 3 * 37] + ([7, 32, 12, 12, 5] if place else [])
         self.norm, self.out = M.RMSNorm(n, 1e-6), nn.Linear(n, sum(self.sizes))
         self.to_shape, self.to_color = nn.Linear(n, n), nn.Linear(n, n)
         for m in (self.to_shape, self.to_color): nn.init.eye_(m.weight); nn.init.zeros_(m.bias)
@@ -61,8 +61,32 @@ class Aux(nn.Module):
         if len(y) > 2:
             w = (t["sec"] < 32).float()
             loss = loss + ce(y[2], t["mot"], 0.2 + 2.0 * has) + ce(y[3], t["sec"].clamp(max=31), w) + 0.5 * ce(y[4], t["row"], w) + 0.5 * ce(y[5], t["colm"], w)
-            acc += [right(y[2], t["mot"], h), right(y[3], t["sec"], t["sec"] < 32), right(y[5], t["colm"], t["sec"] < 32)]
+            loss = loss + 2 * ce(y[6], t["ev"], 0.3 + 5.0 * (t["ev"] > 0).float())
+            acc += [right(y[2], t["mot"], h), right(y[3], t["sec"], t["sec"] < 32), right(y[5], t["colm"], t["sec"] < 32), right(y[6], t["ev"], t["ev"] > 0)]
         return loss, torch.stack(acc).detach()
+
+
+class Said(nn.Module):
+    """What text rows hold half way: at every mention of an object what there is to know about it, and at the end of the question its answer."""
+    def __init__(self, n):
+        super().__init__()
+        self.norm, self.out = M.RMSNorm(n, 1e-6), nn.Linear(n, sum(data.TRAITS) + 3)
+        self.norm2, self.word = M.RMSNorm(n, 1e-6), nn.Linear(n, n)
+        nn.init.eye_(self.word.weight); nn.init.zeros_(self.word.bias)
+
+    def forward(self, x, marks, said, emb, cell):
+        """x [B, LT, hidden]; marks [M, 2 + traits] and said [S, 3] of the loader; cell: width of a cell. Losses of both and shares right
+        (second, place within half a cell, answer)."""
+        y = self.out(self.norm(x[marks[:, 0].long(), marks[:, 1].long()])).float().split(data.TRAITS + [3], -1)
+        t = marks[:, 2:]
+        loss = sum(F.cross_entropy(l, c.long(), ignore_index=-1, reduction="sum") for l, c in zip(y[:-1], t.unbind(1)))
+        there = (t[:, :1] > 0).float()
+        want = t[:, -3:] / torch.tensor([8 * cell, 8 * 28.0, 16.0], device=t.device)
+        loss = (loss + 8 * (F.smooth_l1_loss(y[-1], want, reduction="none", beta=0.1) * there).sum()) / max(1, len(t))
+        lg = F.linear(self.word(self.norm2(x[said[:, 0], said[:, 1]])), emb).float()
+        near = ((y[-1] - want)[:, :2].abs().amax(1) < 1 / 16).float()[:, None]
+        acc = [((y[4].argmax(-1) == t[:, 4])[:, None] * there).sum() / there.sum().clamp(min=1), (near * there).sum() / there.sum().clamp(min=1), (lg.argmax(-1) == said[:, 2]).float().mean()]
+        return loss, F.cross_entropy(lg, said[:, 2], reduction="sum") / max(1, len(said)), torch.stack(acc).detach()
 
 
 class Batch:
@@ -84,11 +108,11 @@ class Batch:
         self.front = M.Front(fronts, 2, dev)
         if raw["kind"] == "frames": return
         self.text = {k: torch.from_numpy(v).to(dev, non_blocking=True) for k, v in raw.items() if isinstance(v, np.ndarray)}
-        self.isolated = raw["isolated"]
+        self.isolated, self.cell = raw["isolated"], 28.0 * raw["aspect"]
 
-    def forward(self, net, feats, dense=False, tap=None):
+    def forward(self, net, feats, dense=False, tap=None, text_taps=()):
         mask = M.text_mask(self.text["seg"], self.front.n, self.isolated)
-        return net(feats, self.front, self.text["ids"], self.text["off"], mask, dense, tap)
+        return net(feats, self.front, self.text["ids"], self.text["off"], mask, dense, tap, text_taps)
 
     def right(self, h, net):
         """Per question [B * Q]: all tokens of its last answer are the most likely ones (what greedy decoding would give)."""
@@ -104,7 +128,7 @@ class Batch:
 def quick_eval(net, tok, dev, a, amp, rng, kinds, wording, combos, dense=False, batches=1):
     """Greedy accuracy per type on fresh clips; shuffled: with the visuals of the next clip."""
     ok, n, sh = np.zeros(NT), np.zeros(NT), np.zeros(NT)
-    q = argparse.Namespace(**dict(vars(a), budget=min(a.budget, 24000), multiturn=0.0))
+    q = argparse.Namespace(**dict(vars(a), budget=min(a.budget, 24000), multiturn=0.0, questions=8))
     for kind in kinds * batches:
         raw = data.draw(rng, tok, q, 1.0, 1.0, wording, combos, kind)
         b = Batch(raw, tok, dev, targets=False)
@@ -116,8 +140,9 @@ def quick_eval(net, tok, dev, a, amp, rng, kinds, wording, combos, dense=False, 
         for i in range(NT):
             m = ty == i
             n[i] += m.sum(); ok[i] += r[m].sum(); sh[i] += s[m].sum()
+    has = n > 0                                                       # overall: every type counts the same, as in the test sets
     return {t: [int(n[i]), round(float(ok[i] / n[i]), 3), round(float(sh[i] / n[i]), 3)] for i, t in enumerate(TYPES) if n[i]}, \
-        round(float(ok.sum() / n.sum()), 4), round(float(sh.sum() / n.sum()), 4)
+        round(float((ok[has] / n[has]).mean()), 4), round(float((sh[has] / n[has]).mean()), 4)
 
 
 def arguments():
@@ -138,7 +163,11 @@ def arguments():
     ap.add_argument("--artefacts", type=float, default=0.8, help="share of batches with simulated encoding")
     ap.add_argument("--max-clips", type=int, default=160)
     ap.add_argument("--max-tokens", type=int, default=16000)
-    ap.add_argument("--questions", type=int, default=8)
+    ap.add_argument("--questions", type=int, default=12)
+    ap.add_argument("--wording", default="more", choices=["more", "train"], help="more: many wordings and helper questions; train: those of the test sets only")
+    ap.add_argument("--said", type=float, default=0.3, help="weight of the targets for mentions of objects and for early answers; falls to a third")
+    ap.add_argument("--hold", type=float, default=0.25, help="share of the time with the full learning rate")
+    ap.add_argument("--pack", default="", help="also write the folder as FILE.tar in pieces of 15 MB now and then")
     ap.add_argument("--multiturn", type=float, default=0.15, help="share of batches packed as one conversation per clip")
     ap.add_argument("--dense", type=float, default=0.1, help="share of batches with dense attention in the vision rows")
     ap.add_argument("--long", type=float, default=0.16, help="weight of long clips at the end of the curriculum")
@@ -154,6 +183,15 @@ def arguments():
     ap.add_argument("--profile", action="store_true", help="print the times of the parts, forward and backward")
     ap.add_argument("--seed", type=int, default=0)
     return ap.parse_args()
+
+
+def fuse(net):
+    """Compiles what lies between the attentions, and parts of the renderer; shapes stay dynamic."""
+    from .world import render as R
+    torch._dynamo.config.suppress_errors = True
+    torch._dynamo.config.recompile_limit = 32
+    for where, names in ((M.Layer, ("pre", "post")), (M.VBlock, ("pre", "post")), (M, ("patch_rows",)), (R, ("to_blocks", "from_blocks", "quantise"))):
+        for n in names: setattr(where, n, torch.compile(getattr(where, n), dynamic=True))
 
 
 def spawn(n):
@@ -203,7 +241,10 @@ def main():
     if a.init: P("init", a.init, M.load_weights(net, a.init))
     if a.init_text: P("init of the language model", a.init_text, M.load_weights(net, a.init_text, "visual."))
     tap = 1 if a.size == "tiny" else 2
-    aux = nn.ModuleList([Aux(c.hidden, False, tok), Aux(c.hidden, True, tok)]).to(dev)
+    aux = nn.ModuleList([Aux(c.hidden, False, tok), Aux(c.hidden, True, tok), Said(c.hidden), Said(c.hidden)]).to(dev)
+    taps = (c.depth // 2, c.depth // 2 + 1) if c.depth > 3 else (1, 2)
+    resumed = bool(a.init) and os.path.exists(a.init + "/training_state.pt")
+    if resumed: P("heads", aux.load_state_dict(torch.load(a.init + "/training_state.pt", map_location=dev)["aux"]))
     rng = np.random.default_rng([a.seed + 12345, a.rank])
     torch.manual_seed(a.seed + 1000 * a.rank + 1)
     P(f"parameters {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M (vision {sum(p.numel() for p in net.visual.parameters()) / 1e6:.2f} M), vocabulary {c.vocab}, "
@@ -212,27 +253,30 @@ def main():
     if cuda:
         torch.set_float32_matmul_precision("high")
         torch.backends.cuda.enable_cudnn_sdp(False)
-    if a.compile:
-        torch._dynamo.config.suppress_errors = True
-        M.rot = torch.compile(M.rot, dynamic=True)
-        for m in net.modules():
-            if isinstance(m, (M.MLP, M.RMSNorm)): m.compile(dynamic=True)
+    if a.compile: fuse(net)
     opts, params = optim.make(net, aux, a.lr, a.muon_lr, cuda)
     t_train, span = time.time(), max(1.0, a.minutes * 60 - (time.time() - t_start))
     hist, step, clips, seen, last_save, last_eval = [], 0, 0, 0, time.time(), time.time()
-    acc_ok, acc_n, run = torch.zeros(NT, device=dev), torch.zeros(NT, device=dev), torch.zeros(13, device=dev)
+    acc_ok, acc_n, run = torch.zeros(NT, device=dev), torch.zeros(NT, device=dev), torch.zeros(20, device=dev)
     tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
     metrics = dict(args=vars(a), types=TYPES, history=hist)
 
     def save():
         metrics.update(steps=step, questions_seen=int(seen), clips_seen=int(clips), seconds=round(time.time() - t_start, 1))
         M.save_folder(net, a.out + ".new", data.TOK, ids, a.size)
+        torch.save(dict(aux={k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in aux.state_dict().items()}), a.out + ".new/training_state.pt")
         with open(os.path.join(a.out + ".new", "metrics.json"), "w", encoding="utf-8") as f: json.dump(metrics, f)
         if os.path.isdir(a.out): os.rename(a.out, a.out + f".old{step}")
         os.rename(a.out + ".new", a.out)
         os.system(f"rm -rf {a.out}.old*")
+        if a.pack: os.system(f"tar -C {a.out} -cf - . | split -b 15000000 -d - {a.pack}.tar.")
 
+    tracer = torch.profiler.profile() if a.profile and cuda else None
     while True:
+        if tracer and step == 40: tracer.start(); P("tracing", raw["kind"], raw["grids"])
+        if tracer and step == 46:
+            tracer.stop(); P(tracer.key_averages().table(sort_by="self_cuda_time_total", row_limit=28, max_name_column_width=70)); tracer = None; a.profile = False
+            P("compiled:", dict(torch._dynamo.utils.counters["stats"]), dict(torch._dynamo.utils.counters["graph_break"])); tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
         pr = step / a.steps if a.steps else (time.time() - t_train) / span
         if a.ranks > 1:                                              # all processes go by the clock of the first
             x = torch.tensor([pr], dtype=torch.float64); dist.broadcast(x, 0); pr = float(x)
@@ -246,7 +290,7 @@ def main():
         while not a.mix and (raw["kind"] == "frames") != only_vision: raw = next(it)   # drawn before the phase changed
         only_vision = raw["kind"] == "frames"
         tick["wait"] += time.time() - w0
-        f = min(1.0, (step + 1) / (20 if a.size == "tiny" else 150 if cuda else 60)) * (1.0 if pr < 0.25 else max(0.01, (1 - pr) / 0.75))
+        f = min(1.0, (step + 1) / (20 if a.size == "tiny" else 150 if cuda else 60)) * (1.0 if pr < a.hold else max(0.01, (1 - pr) / (1 - a.hold)))
         for o in opts:
             for g in o.param_groups: g["lr"] = g["base"] * f
         try:
@@ -259,22 +303,26 @@ def main():
             mark()
             with amp():
                 feats = [net.visual(x) for x in b.frames]
-                la, acc0 = aux[0](torch.cat(feats, 1), b.targets, net.model.embed_tokens.weight)
+                new_heads = bool(a.init) and step < 120 and not resumed       # heads of an earlier run are not kept with the weights: they learn first
+                tail = (lambda x: x.detach()) if new_heads else (lambda x: x)
+                la, acc0 = aux[0](tail(torch.cat(feats, 1)), b.targets, net.model.embed_tokens.weight)
                 run[0] += la.detach(); run[1:4] += acc0
                 loss = la
                 mark()
                 if not only_vision:
                     dense = rng.random() < a.dense
-                    h, mid = b.forward(net, feats, dense, tap)
+                    h, mid, texts = b.forward(net, feats, dense, tap, taps)
                     vis = torch.cat([mid[:, s:s + n] for s, n in b.front.visuals], 1)
-                    lb, acc1 = aux[1](vis, b.targets, net.model.embed_tokens.weight)
+                    lb, acc1 = aux[1](tail(vis), b.targets, net.model.embed_tokens.weight)
                     o = b.text
-                    at = o["ans"].nonzero(as_tuple=True)                  # only answers are learnt
-                    lg, want = net.logits(h[at]).float(), o["lab"][at]
-                    l_ans = F.cross_entropy(lg, want)
-                    wa = a.aux * (1 - 0.9 * min(1.0, pr / 0.7))
-                    loss = l_ans + wa * (la + lb)
-                    run[4] += lb.detach(); run[5:11] += acc1; run[11] += l_ans.detach(); run[12] += 1
+                    lg, want = net.logits(h[o["ans_at"][0], o["ans_at"][1]]).float(), o["want"]      # only answers are learnt
+                    l_ans = F.cross_entropy(lg, want, reduction="sum") / max(1, raw["said"].shape[0])
+                    fall = 1 - min(1.0, pr / 0.7)
+                    loss = l_ans + a.aux * (0.1 + 0.9 * fall) * (la + lb)
+                    for m, x in zip(aux[2:], texts):
+                        l_marks, l_said, acc2 = m(tail(x), o["marks"], o["said"], net.model.embed_tokens.weight, b.cell)
+                        loss = loss + a.said * (1 + 2 * fall) / 3 * (0.3 * l_marks + l_said)
+                    run[4] += lb.detach(); run[5:12] += acc1; run[12] += l_ans.detach(); run[13] += 1; run[14:17] += acc2; run[17] += l_marks.detach()
             mark()
             for x in opts: x.zero_grad(set_to_none=True)
             loss.backward()
@@ -287,14 +335,15 @@ def main():
             if a.profile: P(raw["kind"], raw["grids"], raw["ids"].shape, "ms: batch, vision, language, backward, step", [round(1e3 * (y - x)) for x, y in zip(prof, prof[1:])])
         except torch.OutOfMemoryError:
             scale.value *= 0.75
-            loss = feats = lg = h = la = lb = mid = vis = b = o = None
+            loss = feats = lg = h = la = lb = mid = vis = b = o = texts = x = l_marks = l_said = None
             for x in opts: x.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
             P(f"out of memory at {raw['grids']}; budget now {scale.value * a.budget:.0f}")
             continue
         if not only_vision:
             with torch.no_grad():
-                ok = b.right(h, net)
+                wrong = ((lg.argmax(-1) != want) & o["want_fin"]).float()
+                ok = (torch.zeros(o["typ"].numel(), device=dev).index_add_(0, o["want_q"], wrong) == 0).float()
                 ty = o["typ"].flatten(); v = (ty >= 0).float()
                 acc_n.index_add_(0, ty.clamp(min=0), v); acc_ok.index_add_(0, ty.clamp(min=0), v * ok)
             seen += a.ranks * int((raw["typ"] >= 0).sum())
@@ -303,19 +352,20 @@ def main():
         clips += a.ranks * raw["ids"].shape[0]
         step += 1
         if step % a.every == 0 and a.rank == 0:
-            r = run.tolist(); n, m = a.every, max(1.0, r[12]); dt = time.time() - tick["t"]
+            r = run.tolist(); n, m = a.every, max(1.0, r[13]); dt = time.time() - tick["t"]
             an, ao = acc_n.tolist(), acc_ok.tolist()
             acc = {t: round(ao[i] / an[i], 3) for i, t in enumerate(TYPES) if an[i] > 0}
             mean = sum(ao) / max(1.0, sum(an))
             mem = torch.cuda.max_memory_allocated() / 2 ** 30 if cuda else 0
-            P(f"step {step} {time.time() - t_start:.0f}s {'warm' if warm else f'level {level:.2f}'} loss {r[11] / m:.4f} right {mean:.3f} | vision {r[0] / n:.2f} shape {r[1] / n:.3f} color {r[2] / n:.3f} "
-              f"char {r[3] / n:.3f} | rows {r[4] / m:.2f} shape {r[5] / m:.3f} color {r[6] / m:.3f} char {r[7] / m:.3f} motion {r[8] / m:.3f} second {r[9] / m:.3f} column {r[10] / m:.3f} | "
+            P(f"step {step} {time.time() - t_start:.0f}s {'warm' if warm else f'level {level:.2f}'} loss {r[12] / m:.4f} right {mean:.3f} | vision {r[0] / n:.2f} shape {r[1] / n:.3f} color {r[2] / n:.3f} "
+              f"char {r[3] / n:.3f} | rows {r[4] / m:.2f} shape {r[5] / m:.3f} color {r[6] / m:.3f} char {r[7] / m:.3f} motion {r[8] / m:.3f} second {r[9] / m:.3f} column {r[10] / m:.3f} event {r[11] / m:.3f} | "
+              f"mentions {r[17] / m:.2f} second {r[14] / m:.3f} place {r[15] / m:.3f} early answer {r[16] / m:.3f} | "
               f"{n / dt:.2f} step/s {tick['rows'] / dt:.0f} rows/s wait {tick['wait'] / dt:.0%} long {tick['long']} mem {mem:.0f}G")
             if acc: P("   " + " ".join(f"{k} {v:.2f}" for k, v in acc.items()))
-            hist.append(dict(step=step, s=round(time.time() - t_start, 1), level=round(level, 3), loss=round(r[11] / m, 4), vision=round(r[0] / n, 4), rows=round(r[4] / m, 4), right=round(mean, 4),
-                             aux=[round(x / n, 4) for x in r[1:4]] + [round(x / m, 4) for x in r[5:11]], acc=acc, lr=f))
+            hist.append(dict(step=step, s=round(time.time() - t_start, 1), level=round(level, 3), loss=round(r[12] / m, 4), vision=round(r[0] / n, 4), rows=round(r[4] / m, 4), right=round(mean, 4),
+                             aux=[round(x / n, 4) for x in r[1:4]] + [round(x / m, 4) for x in r[5:12]], said=[round(x / m, 4) for x in r[14:18]], acc=acc, lr=f))
             run.zero_(); acc_ok.zero_(); acc_n.zero_(); tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
-        if time.time() - last_save > 60 and a.rank == 0:
+        if time.time() - last_save > 120 and a.rank == 0:
             save(); last_save = time.time()
         if time.time() - last_eval > 150 and not warm and a.rank == 0 and cuda:
             e = quick_eval(net, tok, dev, a, amp, rng, ["clip", "two_clips", "picture_clip"], "held", "train")
@@ -325,6 +375,7 @@ def main():
     P(f"training ends at step {step}, {seen} questions, {clips} clips, {time.time() - t_start:.0f}s")
     if a.rank: os._exit(0)
     save()
+    if a.steps: os._exit(0)
     for name, kinds, w, cb, dn in (("trained wordings", ["clip", "two_clips", "picture_clip"], "train", "train", False), ("held-out wordings", ["clip", "two_clips", "picture_clip"], "held", "train", False),
                                    ("held-out pairs", ["clip"], "train", "held", False), ("dense attention", ["clip", "two_clips", "picture_clip"], "train", "train", True)) + \
             ((("long", ["long"], "train", "train", False),) if cuda else ()):

@@ -14,6 +14,7 @@ BACKGROUNDS = ["flat", "gradient", "noise", "stripes", "clouds", "photo"]
 NOBJ, MAXCH = 6, 5
 TYPES = ["color", "shape", "motion", "count", "yesno", "relation", "order", "when", "read", "change", "blink", "size", "absent", "choice",
          "second_turn", "two_clips", "picture_clip", "needle"]
+ALL_TYPES = TYPES + ["helper"]     # helper: questions that only training asks
 
 
 def held_combo(s, c):

@@ -1,7 +1,8 @@
 """Questions with exact answers about scenes."""
+import re
 import numpy as np
 from .names import COLORS, DIR_WORDS, SHAPES, TYPES, WORDS, held_combo, name, plural
-from .wordings import MC_TAIL, WORDINGS
+from .wordings import LEAD, MC_TAIL, MORE, TAIL, WORDINGS
 
 
 def pick(rng, seq):
@@ -9,7 +10,7 @@ def pick(rng, seq):
 
 
 class Asker:
-    """Makes questions about one scene. wording: train, held (the held-out ones) or all."""
+    """Makes questions about one scene. wording: train, held (the held-out ones), all, or more (those of training and many further ones)."""
 
     def __init__(self, sc, rng, wording="train"):
         self.sc, self.rng, self.wording = sc, rng, wording
@@ -19,6 +20,12 @@ class Asker:
         self.pairs = {(o["s"], c) for o in self.objs for c in (o["c"], o["c2"]) if c is not None}
 
     def say(self, key, **kw):
+        if self.wording == "more":
+            rng = self.rng
+            q = pick(rng, WORDINGS[key][:-1] if key in WORDINGS and rng.random() < 0.45 else MORE[key]).format(**kw)
+            q = q[0].upper() + q[1:]
+            u = rng.random()
+            return pick(rng, LEAD) + q if u < 0.1 else q + pick(rng, TAIL) if u < 0.2 else q
         ws = WORDINGS[key]
         ws = ws[:-1] if self.wording == "train" else ws[-1:] if self.wording == "held" else ws
         return pick(self.rng, ws).format(**kw)
@@ -214,7 +221,8 @@ class Asker:
             if len(dis) < 3: continue
             pos = int(rng.integers(4))
             dis.insert(pos, a)
-            ws = MC_TAIL[:-1] if self.wording == "train" else MC_TAIL[-1:] if self.wording == "held" else MC_TAIL
+            ws = MC_TAIL[:-1] if self.wording in ("train", "more") else MC_TAIL[-1:] if self.wording == "held" else MC_TAIL
+            self.told = a
             return q + "\n" + "\n".join("ABCD"[i] + ". " + dis[i] for i in range(4)) + "\n" + pick(rng, ws), "ABCD"[pos], None
 
     def second_turn(self):
@@ -240,6 +248,109 @@ class Asker:
         a = {"t_color": COLORS[o["c"]], "t_shape": SHAPES[o["s"]], "t_move": "yes" if o["dir"] is not None else "no",
              "t_dir": DIR_WORDS[o["dir"]] if o["dir"] is not None else "", "t_when": str(int(o["t0"]))}[k]
         return [first, (self.say(k), a)]
+
+
+class Helper(Asker):
+    """Questions that only training asks, about what the comparisons and the times of the other types rest on: place, size, and what is there when."""
+
+    def helper(self):
+        for k in self.rng.permutation(10):
+            r = getattr(self, ["place", "place", "side", "bigness", "bigness", "since", "until", "then", "then", "events"][k])()
+            if r: return r
+
+    def some(self, cands):
+        c = [(o, x) for o, x in ((o, self.ref(o)) for o in cands) if x]
+        return pick(self.rng, c) if c else None
+
+    def place(self):
+        c = self.some([o for o in self.objs if o["dir"] is None])
+        if not c: return
+        o, x = c
+        if self.rng.random() < 0.5: return self.say("where_h", x=x), str(int(10 * o["x"] / self.sc["W"])), None
+        return self.say("where_v", x=x), str(int(10 * o["y"] / self.sc["H"])), None
+
+    def side(self):
+        W, H = self.sc["W"], self.sc["H"]
+        c = self.some([o for o in self.objs if o["dir"] is None and min(abs(o["x"] - W / 2), abs(o["y"] - H / 2)) > 0.07 * min(H, W)])
+        if not c: return
+        o, x = c
+        if self.rng.random() < 0.5: return self.say("side", x=x), "left" if o["x"] < W / 2 else "right", None
+        return self.say("half", x=x), "top" if o["y"] < H / 2 else "bottom", None
+
+    def bigness(self):
+        c = self.some(self.objs)
+        if not c: return
+        if self.rng.random() < 0.5: return self.say("how_big", x=c[1]), "big" if c[0]["big"] else "small", None
+        return self.say("big_one", x=c[1]), "yes" if c[0]["big"] else "no", None
+
+    def since(self):
+        late = self.rng.random() < 0.6
+        c = self.some([o for o in self.objs if (o["t0"] > 0) == late])
+        if not c: return
+        if self.rng.random() < 0.5: return self.say("from_start", x=c[1]), "no" if c[0]["t0"] > 0 else "yes", None
+        return self.say("first_sec", x=c[1]), str(int(c[0]["t0"])), None
+
+    def until(self):
+        gone = self.rng.random() < 0.5
+        c = self.some([o for o in self.objs if (o["t1"] < self.D) == gone])
+        if c: return self.say("last_there", x=c[1]), "no" if c[0]["t1"] < self.D else "yes", None
+
+    def then(self):
+        c = self.some([o for o in self.objs if o["c2"] is not None or o["t0"] > 0 or o["t1"] < self.D or o["offs"]])
+        if not c or self.D < 2: return
+        o, x = c
+        n = int(self.rng.integers(self.D))
+        there = o["t0"] <= n < o["t1"] and n not in o["offs"]
+        if n in (int(o["t0"]), int(o["t1"])) and o["t0"] % 1 + o["t1"] % 1 > 0: return
+        if o["c2"] is not None and there and int(o["tc"]) != n: return self.say("at_color", x=x, n=n), COLORS[o["c2"] if n > o["tc"] else o["c"]], None
+        return self.say("at_there", x=x, n=n), "yes" if there else "no", None
+
+    def events(self):
+        u, yes = self.rng.random(), self.rng.random() < 0.6
+        if u < 0.4:
+            c = self.some([o for o in self.objs if bool(o["offs"]) == yes])
+            return (self.say("blinks", x=c[1]), "yes" if yes else "no", None) if c else None
+        c = self.some([o for o in self.objs if (o["c2"] is not None) == yes])
+        if not c: return
+        if yes and u < 0.7: return self.say("list_colors", x=c[1]), COLORS[c[0]["c"]] + " then " + COLORS[c[0]["c2"]], None
+        return self.say("changes", x=c[1]), "yes" if yes else "no", None
+
+
+PHRASE = re.compile(r"(?<!in a )\b(?:(" + "|".join(COLORS) + r") )?(" + "|".join(SHAPES) + r"|object)\b")
+
+
+def mentions(text, sc):
+    """(end of the phrase, object or None when there is none) for each phrase of the text that means one object of the scene or none at all."""
+    out = []
+    for m in PHRASE.finditer(text):
+        c, s = m.group(1), m.group(2)
+        if c is None and s == "object": continue
+        fit = [o for o in sc["objs"] if (s == "object" or SHAPES[o["s"]] == s) and (c is None or c == COLORS[o["c"]] or (o["c2"] is not None and c == COLORS[o["c2"]]))]
+        if len(fit) <= 1: out.append((m.end(), fit[0] if fit else None))
+    return out
+
+
+TEACH = dict(color=0.6, shape=0.6, motion=1.2, count=2.2, yesno=0.8, relation=4, order=5, when=4, read=1.2, change=4, blink=4, size=3, absent=0.8, choice=3.5, second_turn=1, needle=14, helper=5)
+
+
+def ask_many(sc, rng, nq, types=None, wording="more"):
+    """Up to nq questions for training, types drawn by TEACH: dicts turns, type, told (the answer in words) and marks (see mentions; of the last turn's question)."""
+    asker = Helper(sc, rng, wording)
+    pool = list(types or [t for t in TEACH if t != "needle"] + (["needle"] if sc["needle"] else []))
+    if sc["still"]: pool = [t for t in pool if t in ("color", "shape", "count", "yesno", "relation", "read", "size", "absent", "choice")]
+    w = np.array([TEACH[t] for t in pool])
+    out, seen = [], set()
+    for k in rng.choice(len(pool), 3 * nq, p=w / w.sum()):
+        if len(out) >= nq: break
+        asker.told = None
+        r = getattr(asker, pool[k])()
+        if not r: continue
+        turns = [(r[0], r[1])] if isinstance(r, tuple) else r
+        q, a = turns[-1]
+        if q + turns[0][0] in seen: continue
+        seen.add(q + turns[0][0])
+        out.append(dict(turns=turns, type=pool[k], told=asker.told or a, marks=mentions(q, sc)))
+    return out
 
 
 WEIGHTS = dict(color=1, shape=1, motion=2, count=1.6, yesno=1.2, relation=2.5, order=3, when=3.5, read=3, change=3, blink=2.5, size=2, absent=1.2, choice=2, second_turn=1.5, needle=6)

@@ -153,31 +153,63 @@ def compose(bg, sp, host, H, W, sy, sx, device, gen=None):
     return (f + g * sp["grain"].to(f.dtype)[:, None, None, None, None]).clamp(0, 255)
 
 
-def _dct4(device, dt):
-    k, n = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
-    d = torch.cos(np.pi / 4 * (n + 0.5) * k) * 0.5 ** 0.5
-    d[0] *= 0.5 ** 0.5
-    return d.to(device, dt)
+def _dct16(device, dt):
+    """The two-dimensional 4 x 4 cosine transform as one 16 x 16 matrix over rows of a flattened block."""
+    k = str(device), "dct"
+    if k not in _cache:
+        i, n = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
+        d = torch.cos(np.pi / 4 * (n + 0.5) * i) * 0.5 ** 0.5
+        d[0] *= 0.5 ** 0.5
+        _cache[k] = torch.kron(d, d).to(device)
+    return _cache[k].to(dt)
+
+
+def to_blocks(f):
+    """RGB [B, T, H, W, 3] -> brightness in 4 x 4 blocks [B, T, H/4, W/4, 16] around 0 and both color differences [B, T, H/2, W/2] around 0."""
+    B, T, H, W, _ = f.shape
+    r, g, b = f.unbind(-1)
+    y = 0.256788 * r + 0.504129 * g + 0.097906 * b - 112.0
+    q = f.view(B, T, H // 2, 2, W // 2, 2, 3).mean((3, 5))
+    r, g, b = q.unbind(-1)
+    return y.view(B, T, H // 4, 4, W // 4, 4).transpose(3, 4).reshape(B, T, H // 4, W // 4, 16), -0.148223 * r - 0.290993 * g + 0.439216 * b, 0.439216 * r - 0.367788 * g - 0.071427 * b
+
+
+def from_blocks(x, u, v, s):
+    """The inverse, with the color differences rounded to steps of s / 2; s [B, 1, 1, 1]."""
+    B, T, h, w, _ = x.shape
+    y = 1.164384 * (x.view(B, T, h, w, 4, 4).transpose(3, 4).reshape(B, T, h * 4, w * 4).round() + 112.0)
+    up = lambda c: (c / (s * 0.5)).round().mul(s * 0.5)[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(y.shape)
+    u, v = up(u), up(v)
+    return torch.stack([y + 1.596027 * v, y - 0.391762 * u - 0.812968 * v, y + 2.017232 * u], -1).clamp(0, 255).round()
+
+
+def quantise(x, s):
+    return torch.round(x / s) * s
 
 
 @torch.no_grad()
 def codec(f, q):
-    """What encoding does, roughly: limited-range BT.601, chroma of half size, 4 x 4 transform with quantiser steps q [B], back to RGB. H and W even, multiples of 4."""
-    B, T, H, W, _ = f.shape
-    dt = f.dtype
-    r, g, b = f.unbind(-1)
-    y = (16 + 0.256788 * r + 0.504129 * g + 0.097906 * b)
-    u = (128 - 0.148223 * r - 0.290993 * g + 0.439216 * b).view(B, T, H // 2, 2, W // 2, 2).mean((3, 5))
-    v = (128 + 0.439216 * r - 0.367788 * g - 0.071427 * b).view(B, T, H // 2, 2, W // 2, 2).mean((3, 5))
-    D = _dct4(f.device, dt)
-    x = (y - 128).view(B, T, H // 4, 4, W // 4, 4).transpose(3, 4)          # [B, T, H/4, W/4, 4, 4]
-    s = q.to(dt)[:, None, None, None, None, None]
-    x = torch.round((D @ x @ D.T) / s) * s
-    y = (D.T @ x @ D).transpose(3, 4).reshape(B, T, H, W).round() + 128
-    s = q.to(dt)[:, None, None, None] * 0.5
-    up = lambda c: ((c - 128) / s).round().mul(s).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    u, v, y = up(u), up(v), 1.164384 * (y - 16)
-    return torch.stack([y + 1.596027 * v, y - 0.391762 * u - 0.812968 * v, y + 2.017232 * u], -1).clamp(0, 255)
+    """What encoding does, roughly: limited-range BT.601, chroma of half size, 4 x 4 transform with quantiser steps q [B], back to RGB. H and W multiples of 4."""
+    D, s = _dct16(f.device, f.dtype), q.to(f.dtype)[:, None, None, None]
+    x, u, v = to_blocks(f)
+    x = F.linear(quantise(F.linear(x, D), s[..., None]), D.T)
+    return from_blocks(x, u, v, s)
+
+
+def _cubic(n_in, n_out, device):
+    """Weights [n_out, n_in] of the antialiased bicubic resize."""
+    k = str(device), n_in, n_out
+    if k not in _cache:
+        e = torch.eye(n_in)[None, None]                                     # resizing unit rows gives the columns of the matrix
+        _cache[k] = F.interpolate(e, (n_out, n_in), mode="bicubic", antialias=True, align_corners=False)[0, 0].to(device)
+    return _cache[k]
+
+
+def resize(f, H, W):
+    """[B, T, h, w, 3] -> [B, T, H, W, 3], antialiased bicubic as two matrix products."""
+    B, T, h, w, _ = f.shape
+    y = torch.matmul(_cubic(h, H, f.device).to(f.dtype), f.reshape(B * T, h, w * 3)).view(B * T * H, w, 3)
+    return torch.matmul(_cubic(w, W, f.device).to(f.dtype), y).view(B, T, H, W, 3).clamp(0, 255).round()
 
 
 @torch.no_grad()
@@ -191,12 +223,8 @@ def render(host, H, W, Hs, Ws, device, src=None, artefacts=True):
     B, _, T = host["cx"].shape
     bg = canvas(sp, host, int(h + 2 * PAD * sy), int(w + 2 * PAD * sx), device, dt)
     f = compose(bg, sp, host, h, w, sy, sx, device)
-    if artefacts: f = codec(f, 1.0 + 22.0 * torch.rand(B, device=device) ** 2)
-    f = f.round()
-    if (h, w) != (H, W):
-        x = F.interpolate(f.flatten(0, 1).permute(0, 3, 1, 2).float(), (H, W), mode="bicubic", antialias=True, align_corners=False)
-        f = x.permute(0, 2, 3, 1).clamp(0, 255).round().view(B, T, H, W, 3)
-    return f.to(torch.uint8)
+    f = codec(f, 1.0 + 22.0 * torch.rand(B, device=device) ** 2) if artefacts else f.round()
+    return (resize(f, H, W) if (h, w) != (H, W) else f).to(torch.uint8)
 
 
 @torch.no_grad()
@@ -227,4 +255,19 @@ def aux_targets(sp, hm, wm, Hs, Ws):
     ch = torch.where(hit.any(-1), torch.gather(sp["txt"], 1, hit.float().argmax(-1)) + 1, 0)
     row = (gy[None] - ccy[:, None]).abs() <= ch_ / 2
     ch = torch.where(row[:, :, None], ch[:, None], 0)[:, None] * (sp["svis"][:, 0::2][..., None, None] > 0)
-    return dict(shp=shp.flatten(1), col=col.flatten(1), mot=mot.flatten(1), reg=reg.flatten(1, 3), has=has.flatten(1), ch=ch.view(B, Tg, hm, wm, 3).flatten(1, 3).long())
+    return dict(ev=events(sp, hm, wm, ch_, cw_), shp=shp.flatten(1), col=col.flatten(1), mot=mot.flatten(1), reg=reg.flatten(1, 3), has=has.flatten(1), ch=ch.view(B, Tg, hm, wm, 3).flatten(1, 3).long())
+
+
+def events(sp, hm, wm, ch_, cw_):
+    """Per merged cell and temporal patch what happens to the object whose centre is there: 0 nothing, 1 seen for the first time, 2 gone, 3 new color, 4 back."""
+    vis, col = sp["vis"] > 0, sp["col"]
+    B, N, T = vis.shape
+    on = vis.view(B, N, T // 2, 2).any(-1)
+    last = col.view(B, N, T // 2, 2)[..., 1]
+    before = F.pad(on, (1, 0))[..., :-1]
+    ever = before.int().cummax(-1).values > 0
+    new = F.pad(last[..., 1:] != last[..., :-1], (1, 0))
+    k = torch.where(on & ~before, torch.where(ever, 4, 1), torch.where(~on & before, 2, torch.where(on & new, 3, 0)))
+    cell = lambda c, n, d: (c[..., 1::2] / d).long().clamp(0, n - 1)
+    at = (torch.arange(T // 2, device=vis.device) * hm + cell(sp["cy"], hm, ch_)) * wm + cell(sp["cx"], wm, cw_)
+    return torch.zeros(B, T // 2 * hm * wm, dtype=torch.long, device=vis.device).scatter_reduce_(1, at.flatten(1), k.flatten(1), "amax")

@@ -57,3 +57,98 @@ WORDINGS = {
     "flash": ["Which object appears only for a few seconds?", "What is shown only for a moment?", "Which object is visible only for a short time?", "What appears only for a few seconds?"],
 }
 MC_TAIL = ["Answer with the option's letter from the given choices directly.", "Only give the best option.", "Answer with the letter.", "Reply with one letter.", "Give only the letter of the right option."]
+
+# Further wordings, for training only; "[a|b]" stands for a or b. No held-out wording is among them (checked below).
+MORE = {
+    "color": ["[What|Which] color [does the {x} have|has the {x}|is the {x}][| in the video| in the clip| here]?", "[Name|Say|Give|State] the color of the {x}[| in the video| in the clip].",
+              "What is the color of the {x}[| in the video]?", "The {x}: [what|which] color is it?", "Tell me [what|which] color the {x} [is|has]."],
+    "shape": ["[What|Which] shape [does the {x} object have|has the {x} object|is the {x} object][| in the video| in the clip]?", "[Name|Say|Give|State] [what|which shape] the {x} object is.",
+              "What is the shape of the {x} object[| in the video]?", "[What|Which] [thing|shape] is {x}[| in the video| here]?", "Tell me [what|which] shape the {x} object [is|has]."],
+    "moving_c": ["[What|Which] color [is|has] the [object that moves|object in motion|moving thing|moving object][| in the video]?", "[Name|Say|Give] the color of the [object that moves|moving thing].",
+                 "What is the color of the moving object?"],
+    "moving_s": ["[What|Which] shape [is|has] the [object that moves|object in motion|moving thing|moving object][| in the video]?", "[Name|Say|Give|Tell me] the shape of the [object that moves|moving thing].",
+                 "[What|Which] shape moves[| in the video| here]?"],
+    "moving_b": ["[Which object|Which thing|What] [moves|is moving|is in motion][| in the video| in the clip| here]?", "[Name|Say|Tell me] [the object that moves|what moves|what is moving]."],
+    "direction": ["[In which direction|In what direction|Which way|Where] [does the {x} move|does the {x} go|is the {x} going|does the {x} travel][| in the video| in the clip]?", "[Name|Say|Give|Tell me] the direction of the {x}.",
+                  "[Say|Tell me] [where|which way] the {x} [moves|goes].", "What is the direction [of the {x}|in which the {x} moves]?", "The {x}: [where does it go|which way does it move]?"],
+    "direction1": ["[In which direction|In what direction|Which way|Where] [does the object go|does the moving object go|is it moving|does the thing move][| in the video]?", "[Name|Say|Give|Tell me] the direction [of the moving object|in which it moves|of the motion]."],
+    "faster": ["[Which object|Which one|What|Which] [is faster|moves faster|is quicker|goes faster][,|:] the {x} or the {y}?", "Of the {x} and the {y}, which is faster?", "[Say|Tell me] which is faster, the {x} or the {y}."],
+    "count": ["How many {x} [does the video show|do you see|are shown|are visible|are here|appear|does the clip have][| in total| in all]?", "How many {x} [are there|are shown|can be seen] in [this video|the clip|all]?", "[Count|Count up] [the|all|all the] {x}[| in the video| in the clip| you see].",
+              "[Give|Say|Tell me|State] the number of {x}[| in the video| shown].", "[Say|Tell me] how many {x} [there are|you see|are shown].", "What number of {x} [is|are] [shown|there|visible]?", "The number of {x}?", "{x}: how many?"],
+    "exist": ["Is there [a|any] {x}[| here| in the clip| to be seen]?", "[Can|Do] you see [a|any] {x}[| here| in the video| in the clip]?", "Does the [video|clip] [contain|have|include] a {x}?", "Does the clip show a {x}?", "Is [a|any] {x} [shown|visible|to be seen|there][| in the video]?",
+              "[Say|Tell me] [if|whether] there is a {x}.", "Does a {x} [appear|exist][| in the video]?"],
+    "move_yn": ["Does the {x} [go anywhere|go somewhere|travel|move at all|move in the video|change place]?", "Is the {x} [moving in the video|going somewhere|on the move]?", "[Say|Tell me] [if|whether] the {x} moves."],
+    "blink_yn": ["[Does|Can you see] [something|anything|any object] [blink|go on and off][| in the video]?", "Is [anything|any object] [blinking|going on and off]?", "[Say|Tell me] [if|whether] something blinks.", "Is there [anything|an object] that blinks?"],
+    "sign_yn": ["Is [a|any] sign [shown|visible|to be seen|there]?", "Does the [clip|video] [have|contain] a sign?", "Do you see [a|any] sign[| in the video]?", "[Say|Tell me] [if|whether] there is a sign."],
+    "first": ["[Which|Which one|Which object|What] [appears|comes|is there|is visible|can be seen|shows up] [first|earlier|sooner][,|:] the {x} or the {y}?", "Of the {x} and the {y}, which [comes|appears|is seen] first?", "[Say|Tell me] which [comes|appears] first, the {x} or the {y}."],
+    "before": ["[Does|Do you see] the {x} [come|appear|show up] [before|earlier than|sooner than] the {y}[| does]?", "Is the {x} [seen|visible|shown] [before|earlier than] the {y}?", "[Say|Tell me] [if|whether] the {x} [comes|appears] before the {y}."],
+    "after": ["[Does|Do you see] the {x} [come|appear|show up] [after|later than] the {y}[| does]?", "Is the {x} [seen|visible|shown] [after|later than] the {y}?", "[Say|Tell me] [if|whether] the {x} [comes|appears] after the {y}."],
+    "when_a": ["[In which second|At what second|When|At what time] [does the {x} come|does the {x} show up|can you first see the {x}|is the {x} first seen|does the {x} come into view|does the {x} first appear][| in the video]?",
+               "[Give|Say|Name|Tell me] the second in which the {x} [appears|comes into view|is first seen].", "[Say|Tell me] when the {x} [appears|comes]."],
+    "when_v": ["[In which second|At what second|When|At what time] [does the {x} leave|does the {x} go|is the {x} gone|does the {x} go out of view|does the {x} vanish|does the {x} disappear][| in the video]?",
+               "[Give|Say|Name|Tell me] the second in which the {x} [disappears|vanishes|goes away].", "[Say|Tell me] when the {x} [vanishes|goes away|disappears]."],
+    "when_c": ["[In which second|At what second|When|At what time] [does the {x} change|does the {x} change color|does the {x} get another color|does the {x} turn into another color|does the color of the {x} change][| in the video]?",
+               "[Give|Say|Name|Tell me] the second in which the {x} changes color.", "[Say|Tell me] when the {x} changes its color."],
+    "read": ["[Read|Read out|Tell me|Say] [what is on the sign|what the sign says|the text of the sign|the text on the sign].", "What [stands|is] on the sign[| in the video]?", "What is the text [of|on] the sign?", "[What|Which word or number] does the sign [say|show][| in the video]?",
+             "What text [does the sign show|can be read on the sign]?"],
+    "read_d": ["[What|Which] number [can you read on the sign|does the sign say|stands on the sign|can be seen on the sign]?", "[Say|Give|Tell me] the number [on|of] the sign.", "What is the number on the sign?"],
+    "change_to": ["[What|Which] color [does the {x} get|does the {x} take|is the {x} at the end|is the {x} after the change|does the {x} change to|does the {x} have later]?", "[Say|Name|Tell me|Give] the [new|last|final] color of the {x}.", "To [what|which] color does the {x} change?",
+                  "What is the [last|final] color of the {x}?"],
+    "change_from": ["[What|Which] color [does the {x} have at the start|does the {x} have at first|is the {x} before the change|is the {x} in the beginning|had the {x} first]?", "[Say|Name|Tell me|Give] the [first|old] color of the {x}.", "From [what|which] color does the {x} change?",
+                    "What is the old color of the {x}?"],
+    "change_what": ["[Which object|What|Which shape|Which thing] [changes color|changes its color|gets another color|takes a new color][| in the video]?", "[Say|Name|Tell me] [what|which shape] changes [color|its color].", "What is the shape of the object that changes color?"],
+    "rel_yn": ["Is the {x} {r} the {y} [in the video|here]?", "[Can you see|Is it true that] the {x} [is|lies|rests] {r} the {y}?", "[Say|Tell me] [if|whether] the {x} [is|lies] {r} the {y}.", "Does the {x} [lie|rest|stand] {r} the {y}?"],
+    "rel_wh": ["[Which|Which one|Which object|What] [is|lies] [further|more to the] {r}[,|:] the {x} or the {y}?", "Of the {x} and the {y}, which is further {r}?", "[Say|Tell me] which is further {r}, the {x} or the {y}."],
+    "blink": ["[Which object|What|Which thing] [is blinking|blinks|goes on and off|is going on and off][| here| in the clip]?", "[Name|Say|Tell me] [what blinks|which object blinks|the object that blinks]."],
+    "blink_n": ["[How many times|How often] does the {x} [blink|go on and off|go off|vanish and come back][| in the video]?", "[Count|Say|Tell me] how [often|many times] the {x} [goes off|blinks|is off].", "[Give|Say|Count|Tell me] the [number of blinks|blinks|times] of the {x}.",
+                "How often is the {x} [off|blinking]?"],
+    "bigger": ["[Which object|Which one|Which] is [bigger|larger|the bigger one|the larger one][,|:] the {x} or the {y}?", "Of the {x} and the {y}, which is [bigger|larger]?", "[Say|Tell me] which is [bigger|larger], the {x} or the {y}.", "What is larger[,|:] the {x} or the {y}?"],
+    "smaller": ["[Which object|Which one|Which] is [smaller|the smaller one|less big][,|:] the {x} or the {y}?", "Of the {x} and the {y}, which is smaller?", "[Say|Tell me] which is smaller, the {x} or the {y}.", "What is smaller: the {x} or the {y}?"],
+    "big_yn": ["[Is it true that|Do you see that] the {x} is [bigger|larger] than the {y}?", "[Say|Tell me] [if|whether] the {x} is [bigger|larger] than the {y}.", "Is the {x} the [bigger|larger] one of the {x} and the {y}?", "Does the {x} look [bigger|larger] than the {y}?"],
+    "t_color": ["[And what|What] color [has it|does it have]?", "And [the|which] color?", "[Say|Tell me|Name] its color."],
+    "t_shape": ["[And what|What] shape [has it|does it have]?", "And [the|which] shape?", "[Say|Tell me|Name] its shape."],
+    "t_move": ["[And does|Does] it [go anywhere|move at all|go somewhere]?", "Is it [in motion|going somewhere]?", "And does it go anywhere?"],
+    "t_dir": ["[And in which direction|In which direction] [does it go|is it moving]?", "[Which way|Where] [does it move|is it going]?", "And [which way|where] does it go?"],
+    "t_when": ["[And in which|In which] second does it [come|show up|come into view]?", "When [does it come|is it first seen]?", "[Say|Tell me] when it appears."],
+    "two_which": ["[Which|Which of the two] [clip|clips] [shows|has|contains] [a|the] {x}?", "In [which|which of the two] [clip|clips] [is|can you see] [a|the] {x}?", "[Say|Tell me] which clip [shows|has] a {x}.", "A {x} is in which clip[, the first or the second|]?"],
+    "two_more": ["[Which|Which one of the] [clip|clips] [has|contains|holds] [more|the most] objects?", "[Say|Tell me] which clip [shows|has] more objects.", "Where are there more objects, in the first or in the second clip?"],
+    "two_both": ["[Is|Can you see] [a|any] {x} in [each|both] of the clips?", "Do [the two clips|both clips] [have|contain] a {x}?", "[Say|Tell me] [if|whether] both clips show a {x}.", "Does each clip [have|contain] a {x}?", "Do the two clips show a {x}?"],
+    "two_color": ["[What|Which] color [has|is] the {x} in the {n} clip?", "In the {n} clip, [which color is the {x}|what color has the {x}]?", "[Say|Name|Give] the color of the {x} in the {n} clip.", "The {x} in the {n} clip: what color is it?", "Tell me what color the {x} in the {n} clip is."],
+    "two_shape": ["[What|Which] shape [has|is] the {x} object in the {n} clip?", "In the {n} clip, what shape is the {x} object?", "[Say|Give|Tell me] the shape of the {x} object in the {n} clip.", "The {x} object in the {n} clip: what shape is it?"],
+    "two_count": ["How many objects [can you see|are there|are shown] in the {n} clip?", "In the {n} clip, how many objects are there?", "[Say|Give|Tell me] the number of objects in the {n} clip.", "Count [all objects|all the objects] in the {n} clip.", "[Say|Tell me] how many objects the {n} clip shows."],
+    "two_read": ["What [is|stands] on the sign in the {n} clip?", "[Say|Tell me] what the sign in the {n} clip says.", "In the {n} clip, what does the sign say?", "What text [does the sign in the {n} clip show|is on the sign of the {n} clip]?"],
+    "pic_in": ["Is the object in the picture [in the video|shown in the video|seen in the video]?", "[Can|Do] you see the object of the picture in the video?", "Does the video [contain|have] the object [in|of] the picture?", "[Say|Tell me] [if|whether] the object of the picture is in the video."],
+    "pic_dir": ["[Which way|Where|In what direction] does the object [of|in] the picture [go|move] in the video?", "In the video, [which way|where] does the object of the picture [go|move]?", "[Say|Tell me] where the object of the picture moves in the video."],
+    "pic_move": ["In the video, is the object of the picture moving?", "Does the object [of|in] the picture [go anywhere|move] in the video?", "[Say|Tell me] [if|whether] the object of the picture moves in the video."],
+    "pic_when": ["[When|In which second|At what second] does the object [of|in] the picture [come|show up|come into view|appear] in the video?", "[Say|Tell me] when the object of the picture appears in the video.", "In the video, when does the object of the picture appear?"],
+    "pic_color": ["[What|Which] color [has|is] the object [in|of] the picture?", "[Say|Name|Give] the color of the object [in|of] the picture.", "In the picture, what color is the object?"],
+    "pic_shape": ["[What|Which] shape [has|is] the object [in|of] the picture?", "[Say|Give|Tell me] the shape of the object [in|of] the picture.", "In the picture, what shape is the object?"],
+    "flash": ["[Which object|What|Which thing] [is there|is seen|is shown|can be seen] only for [a few seconds|a short time|a moment]?", "[Say|Tell me|Name] [what|which object] appears only for a [moment|short time].", "[Which object|What] appears for a [short time|moment] only?"],
+    # Questions that only training asks: what the comparisons and times of the others rest on.
+    "where_h": ["How far to the right is the {x}?", "How many steps is the {x} from the left side?", "At which step from the left is the {x}?"],
+    "where_v": ["How far down is the {x}?", "How many steps is the {x} from the top?", "At which step from the top is the {x}?"],
+    "side": ["Is the {x} on the left or on the right?", "On which side is the {x}, left or right?", "Which side is the {x} on?"],
+    "half": ["Is the {x} at the top or at the bottom?", "Which is the {x} near, the top or the bottom?", "Top or bottom: where is the {x}?"],
+    "how_big": ["How big is the {x}?", "Is the {x} big or small?", "What size is the {x}?", "Say the size of the {x}."],
+    "big_one": ["Is the {x} big?", "Is the {x} a big one?", "Is the {x} large?"],
+    "from_start": ["Is the {x} there from the start?", "Is the {x} seen from the beginning?", "Can the {x} be seen at the start?"],
+    "first_sec": ["In which second is the {x} there first?", "What is the first second of the {x}?", "From which second on is the {x} there?"],
+    "last_there": ["Is the {x} there at the end?", "Can the {x} be seen at the end?", "Is the {x} seen until the end?"],
+    "at_color": ["What color is the {x} in second {n}?", "Which color does the {x} have in second {n}?"],
+    "at_there": ["Is the {x} there in second {n}?", "Can the {x} be seen in second {n}?"],
+    "blinks": ["Does the {x} blink?", "Is the {x} blinking?", "Does the {x} go on and off?"],
+    "changes": ["Does the {x} change its color?", "Does the {x} get a new color?", "Is there a change of color of the {x}?"],
+    "list_colors": ["Which colors does the {x} have?", "Name the colors of the {x} in their order."],
+}
+LEAD = ["Look at the video. ", "Watch the clip. ", "Question: ", "Please answer: ", "Here is a question. ", "Now: "]
+TAIL = [" Answer briefly.", " Give a short answer.", " Be brief.", " Only the answer, please."]
+
+
+def _expand(s):
+    i = s.find("[")
+    if i < 0: return [s]
+    j = s.index("]", i)
+    return [t for o in s[i + 1:j].split("|") for t in _expand(s[:i] + o + s[j + 1:])]
+
+
+MORE = {k: [t for s in v for t in _expand(s) if t != WORDINGS.get(k, [""])[-1]] for k, v in MORE.items()}

@@ -53,13 +53,19 @@ class Cfg:
                    theta=t["rope_theta"], eps=t["rms_norm_eps"], sel_blocks=n["block_counts"], window=n["window_size"])
 
 
+def working(x):
+    """The type that matrix products run in: that of autocast, else the tensor's own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 class RMSNorm(nn.Module):
     def __init__(self, n, eps):
         super().__init__()
         self.weight, self.eps = nn.Parameter(torch.ones(n)), eps
 
     def forward(self, x):
-        return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps)
+        return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps).to(working(x))
 
 
 class MLP(nn.Module):
@@ -90,8 +96,9 @@ class VBlock(nn.Module):
 
     def pre(self, x, cos, sin):
         B, n, C = x.shape
-        q, k, v = self.attn.qkv(self.norm1(x)).view(B, n, 3, self.h, C // self.h).permute(2, 0, 3, 1, 4)
-        return rot(q, cos.to(q.dtype), sin.to(q.dtype)), rot(k, cos.to(q.dtype), sin.to(q.dtype)), v
+        y = self.attn.qkv(self.norm1(x)).view(B, n, 3, self.h, C // self.h)
+        q, k = rot(y[:, :, :2].permute(2, 0, 3, 1, 4), cos, sin).unbind(0)
+        return q, k, y[:, :, 2].transpose(1, 2)
 
     def post(self, x, o):
         x = x + self.attn.proj(o.transpose(1, 2).reshape(x.shape))
@@ -106,7 +113,7 @@ def patch_rows(frames, mean, std):
     """uint8 or float [B, T, H, W, 3], values 0..255 -> normalised rows [B * T/2, H/14 * W/14, 1176] in merge order."""
     B, T, H, W, _ = frames.shape
     x = (frames.float() - mean) / std
-    if torch.is_autocast_enabled("cuda") and frames.is_cuda: x = x.to(torch.bfloat16)
+    x = x.to(working(x))
     x = x.view(B * T // 2, 2, H // 28, 2, 14, W // 28, 2, 14, 3)           # t, k, R, a, i, C, b, j, c
     return x.permute(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(B * T // 2, H // 14 * (W // 14), 1176)
 
@@ -125,9 +132,9 @@ class Vision(nn.Module):
         self.register_buffer("std", STD.clone(), persistent=False)
         self._geo = {}
 
-    def geo(self, h, w, dev):
+    def geo(self, h, w, dev, dtype):
         """Rotary tables and window mask for h x w patches, rows in merge order (R, C, a, b)."""
-        k = (h, w, str(dev))
+        k = (h, w, str(dev), dtype)
         if k not in self._geo:
             yy, xx = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
             order = lambda g: g.view(h // 2, 2, w // 2, 2).permute(0, 2, 1, 3).reshape(-1)
@@ -139,7 +146,7 @@ class Vision(nn.Module):
             s = self.c.v_window // 14
             wid = (y // s) * 1000 + x // s
             m = wid[:, None] == wid[None]
-            self._geo[k] = (e.cos().to(dev), e.sin().to(dev), None if bool(m.all()) else m.to(dev))
+            self._geo[k] = (e.cos().to(dev, dtype), e.sin().to(dev, dtype), None if bool(m.all()) else additive(m[None, None], dtype).to(dev))
         return self._geo[k]
 
     def forward(self, frames):
@@ -150,7 +157,7 @@ class Vision(nn.Module):
     def tower(self, rows, h, w):
         """rows [temporal patches, h * w, 1176] -> [temporal patches, h/2 * w/2, hidden]."""
         x = F.linear(rows, self.patch_embed.proj.weight.flatten(1))
-        cos, sin, mask = self.geo(h, w, rows.device)
+        cos, sin, mask = self.geo(h, w, rows.device, x.dtype)
         for i, b in enumerate(self.blocks):
             x = b(x, cos, sin, None if i in self.c.v_full else mask)
         return self.merger.mlp(self.merger.ln_q(x).reshape(x.shape[0], -1, 4 * self.c.v_hidden))
@@ -158,22 +165,50 @@ class Vision(nn.Module):
 
 # ---------------------------------------------------------------------------------------------- attention
 
-def window_branch(q, k, v, W):
+def additive(mask, dtype):
+    """A bool mask as what is added to the scores, its rows aligned for the attention kernels."""
+    n = mask.shape[-1]
+    m = torch.full((*mask.shape[:-1], -(-n // 16) * 16), float("-inf"), dtype=dtype, device=mask.device)[..., :n]
+    return m.masked_fill_(mask, 0.0)
+
+
+_plans = {}
+
+
+def plan(n, W, rep, dev, dtype):
+    """What the branches need that depends on the number of rows only: number of earlier blocks a window touches, its mask, and per chunk of query rows
+    (first, end, own block, visible complete blocks, causal mask)."""
+    key = (n, W, rep, str(dev), dtype, CHUNK)
+    if key in _plans: return _plans[key]
+    nb, prev = -(-n // BLOCK), -(-(W - 1) // BLOCK)
+    i = torch.arange(nb * BLOCK, device=dev).view(nb, BLOCK, 1)
+    j = (torch.arange(nb, device=dev).view(nb, 1, 1) - prev) * BLOCK + torch.arange((prev + 1) * BLOCK, device=dev)
+    win = additive(((j <= i) & (j > i - W) & (j >= 0)).repeat(rep, 1, 1)[None], dtype)
+    chunks = []
+    for a in range(0, n, CHUNK):
+        e = min(n, a + CHUNK)
+        i = torch.arange(a, e, device=dev)
+        chunks.append((a, e, i // BLOCK, (torch.arange(n // BLOCK, device=dev) + 1)[None] * BLOCK - 1 <= i[:, None], torch.arange(e, device=dev)[None] <= i[:, None]))
+    p = (prev, win, chunks)
+    if n <= CHUNK:
+        if len(_plans) > 400: _plans.clear()
+        _plans[key] = p
+    return p
+
+
+def window_branch(q, k, v, prev, mask):
     """softmax over i - W < j <= i by blocks of 64 rows; q [N, rep, n, D], k and v [N, 1, n, D]."""
     N, rep, n, D = q.shape
-    nb, prev = -(-n // BLOCK), -(-(W - 1) // BLOCK)                        # blocks, and how many earlier ones a window touches
+    nb = -(-n // BLOCK)
     pad = nb * BLOCK - n
-    qp = F.pad(q, (0, 0, 0, pad)).view(N, rep, nb, BLOCK, D).transpose(1, 2).reshape(N * nb, rep, BLOCK, D)
 
     def near(x):
         x = F.pad(x, (0, 0, prev * BLOCK, pad)).view(N, nb + prev, BLOCK, D)
-        return torch.cat([x[:, a:a + nb] for a in range(prev + 1)], 2).reshape(N * nb, 1, -1, D).expand(-1, rep, -1, -1).contiguous()
-    i = torch.arange(nb * BLOCK, device=q.device).view(nb, BLOCK, 1)
-    j = (torch.arange(nb, device=q.device).view(nb, 1, 1) - prev) * BLOCK + torch.arange((prev + 1) * BLOCK, device=q.device)
-    m = (j <= i) & (j > i - W) & (j >= 0)
-    m = m[None].expand(N, -1, -1, -1).reshape(N * nb, 1, BLOCK, -1)
-    o = F.scaled_dot_product_attention(qp, near(k), near(v), attn_mask=m)
-    return o.view(N, nb, rep, BLOCK, D).transpose(1, 2).reshape(N, rep, nb * BLOCK, D)[:, :, :n]
+        x = torch.cat([x[:, a:a + nb] for a in range(prev + 1)], 2)
+        return x[:, None].expand(-1, rep, -1, -1, -1).reshape(N, rep * nb, -1, D)
+    qp = F.pad(q, (0, 0, 0, pad)).reshape(N, rep * nb, BLOCK, D)
+    o = F.scaled_dot_product_attention(qp, near(k), near(v), attn_mask=mask)
+    return o.reshape(N, rep, nb * BLOCK, D)[:, :, :n]
 
 
 def choose(p, own, Ct, B_sel):
@@ -196,27 +231,24 @@ def nsa(q, k, v, gate, B_sel, W):
     qf, kf, vf = q.reshape(B * G, rep, n, D), k.reshape(B * G, 1, n, D), v.reshape(B * G, 1, n, D)
     g = gate.permute(0, 2, 1, 3).reshape(B * G, rep, n, 3).to(q.dtype)
     C, Ct = n // BLOCK, -(-n // BLOCK)
-    o = window_branch(qf, kf, vf, W) * g[..., 2:3]
+    prev, win, chunks = plan(n, W, rep, dev, q.dtype)
+    o = window_branch(qf, kf, vf, prev, win) * g[..., 2:3]
     kb = kf[:, :, :C * BLOCK].reshape(B * G, C, BLOCK, D).float().mean(2).to(q.dtype)
     vb = vf[:, :, :C * BLOCK].reshape(B * G, C, BLOCK, D).float().mean(2).to(q.dtype)
     ke, ve = kf.expand(-1, rep, -1, -1).contiguous(), vf.expand(-1, rep, -1, -1).contiguous()
     parts = []
-    for a in range(0, n, CHUNK):
-        e = min(n, a + CHUNK)
-        i = torch.arange(a, e, device=dev)
+    for a, e, own, vis, causal in chunks:
         out, p = 0, None
         if C > 0:
-            vis = (torch.arange(C, device=dev) + 1)[None] * BLOCK - 1 <= i[:, None]
             lg = torch.matmul(qf[:, :, a:e], kb[:, None].transpose(-1, -2)).float() * s
             pr = lg.masked_fill(~vis, -1e30).softmax(-1) * vis
             p = pr.detach().sum(1)
             out = torch.matmul(pr.to(q.dtype), vb[:, None]) * g[:, :, a:e, 0:1]
-        causal = torch.arange(e, device=dev)[None] <= i[:, None]
         mask = causal
         if -(-e // BLOCK) > B_sel:
             with torch.no_grad():
-                ch = choose(p, i // BLOCK, Ct, B_sel)
-                mask = (ch.repeat_interleave(BLOCK, -1)[..., :e] & causal)[:, None]
+                ch = choose(p, own, Ct, B_sel)
+                mask = additive((ch.repeat_interleave(BLOCK, -1)[..., :e] & causal)[:, None], q.dtype)
         slc = F.scaled_dot_product_attention(qf[:, :, a:e], ke[:, :, :e], ve[:, :, :e], attn_mask=mask)
         parts.append(out + slc * g[:, :, a:e, 1:2])
     o = o + (torch.cat(parts, 2) if len(parts) > 1 else parts[0])
@@ -237,10 +269,11 @@ class Attn(nn.Module):
     def qkv(self, x, cos, sin):
         c, D = self.c, self.D
         B, L, _ = x.shape
-        q = self.q_proj(x).view(B, L, c.heads, D).transpose(1, 2)
-        k = self.k_proj(x).view(B, L, c.kv_heads, D).transpose(1, 2)
-        v = self.v_proj(x).view(B, L, c.kv_heads, D).transpose(1, 2)
-        return rot(q, cos.to(q.dtype), sin.to(q.dtype)), rot(k, cos.to(q.dtype), sin.to(q.dtype)), v
+        w = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
+        y = F.linear(x, w, torch.cat([self.q_proj.bias, self.k_proj.bias, self.v_proj.bias])).view(B, L, -1, D).transpose(1, 2)
+        a, b = c.heads, c.heads + c.kv_heads
+        qk = rot(y[:, :b], cos, sin)
+        return qk[:, :a], qk[:, a:], y[:, b:]
 
     def gate(self, x):
         g = self.g_proj_2(F.gelu(self.g_proj_1(x)))
@@ -372,7 +405,9 @@ class VLM(nn.Module):
         pos = torch.cat([front.pos[:, None].expand(3, B, -1), (off + front.next)[None].expand(3, -1, -1)], 2).float()
         ang = pos.permute(1, 2, 0)[..., self.axis] * self.inv
         ang = torch.cat([ang, ang], -1)
-        cos, sin = ang.cos()[:, None], ang.sin()[:, None]
+        kind = working(x)
+        cos, sin = ang.cos()[:, None].to(kind), ang.sin()[:, None].to(kind)
+        text_mask = additive(text_mask, kind)
         dense = self.c.semantics == "dense" if dense is None else dense
         ctx = dict(front=front.n, text=text_mask, dense=dense, no_vision=not front.visuals, text_rows=front.rows, text_front=front.mask, is_text=front.is_text)
         mid, texts = None, []

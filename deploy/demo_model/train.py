@@ -9,6 +9,7 @@ import multiprocessing as mp
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")          # no CUDA context before the loader forks
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
@@ -167,6 +168,7 @@ def arguments():
     ap.add_argument("--wording", default="more", choices=["more", "train"], help="more: many wordings and helper questions; train: those of the test sets only")
     ap.add_argument("--said", type=float, default=0.3, help="weight of the targets for mentions of objects and for early answers; falls to a third")
     ap.add_argument("--hold", type=float, default=0.25, help="share of the time with the full learning rate")
+    ap.add_argument("--trial", action="store_true", help="find out at the start if batches of half the budget are nearly as fast, and then use them")
     ap.add_argument("--pack", default="", help="also write the folder as FILE.tar in pieces of 15 MB now and then")
     ap.add_argument("--multiturn", type=float, default=0.15, help="share of batches packed as one conversation per clip")
     ap.add_argument("--dense", type=float, default=0.1, help="share of batches with dense attention in the vision rows")
@@ -229,9 +231,9 @@ def main():
     if not cuda: torch.set_num_threads(1)
     if a.size == "tiny": a.budget, a.max_clips, a.every = min(a.budget, 4000), 16, min(a.every, 20)
     shared, scale = mp.Array("d", [0.0, 1.0], lock=False), mp.Value("d", 1.0, lock=False)
-    nw = a.workers if a.workers >= 0 else (max(2, min(14, (os.cpu_count() or 4) - 2)) if cuda else 0)
+    nw = a.workers if a.workers >= 0 else (max(2, min(9, (os.cpu_count() or 4) - 4)) if cuda else 0)
     it = iter(torch.utils.data.DataLoader(data.Stream(a, shared, scale), batch_size=None, collate_fn=lambda x: x, num_workers=nw,
-                                          **(dict(prefetch_factor=3, multiprocessing_context="fork") if nw else {})))
+                                          **(dict(prefetch_factor=2, multiprocessing_context="fork") if nw else {})))
     if nw: first = next(it)                                          # the workers exist before CUDA is touched
     tok = Tokenizer.from_file(data.TOK)
     ids = tok.get_vocab()
@@ -271,6 +273,27 @@ def main():
         os.system(f"rm -rf {a.out}.old*")
         if a.pack: os.system(f"tar -C {a.out} -cf - . | split -b 15000000 -d - {a.pack}.tar.")
 
+    if cuda: side, main_stream, pool = torch.cuda.Stream(), torch.cuda.current_stream(), ThreadPoolExecutor(1)
+
+    def following(only_vision):
+        """The next raw batch of the loader; those drawn before the phase changed are dropped."""
+        nonlocal first
+        w0 = time.time()
+        while True:
+            raw, first = (first, None) if nw and first is not None else (next(it), None)
+            if a.mix or (raw["kind"] == "frames") == only_vision: break
+        tick["wait"] += time.time() - w0
+        return raw
+
+    def prepare(raw, artefacts):
+        """The batch on the device. On a GPU this runs in a thread and a stream of its own, beside the backward pass of the batch before."""
+        if not cuda: return raw, Batch(raw, tok, dev, artefacts), None
+        with torch.cuda.stream(side):
+            side.wait_stream(main_stream)                            # what is freed by now may be in use there
+            return raw, Batch(raw, tok, dev, artefacts), side.record_event()
+    coming = None
+    trial = {}                                                       # rows a second with the small and the large batch; the better one stays
+    if a.trial: scale.value = 0.55
     tracer = torch.profiler.profile() if a.profile and cuda else None
     while True:
         if tracer and step == 40: tracer.start(); P("tracing", raw["kind"], raw["grids"])
@@ -285,11 +308,6 @@ def main():
         level = a.top_level if a.init else 0.1 if warm else min(a.top_level, 0.1 + (a.top_level - 0.1) * (pr - a.warm) / (a.ramp - a.warm))
         only_vision = warm or (step * 0.6180339) % 1.0 < a.mix
         shared[0], shared[1] = min(1.0, level), float(only_vision)
-        w0 = time.time()
-        raw, first = (first, None) if nw and first is not None else (next(it), None)
-        while not a.mix and (raw["kind"] == "frames") != only_vision: raw = next(it)   # drawn before the phase changed
-        only_vision = raw["kind"] == "frames"
-        tick["wait"] += time.time() - w0
         f = min(1.0, (step + 1) / (20 if a.size == "tiny" else 150 if cuda else 60)) * (1.0 if pr < a.hold else max(0.01, (1 - pr) / (1 - a.hold)))
         for o in opts:
             for g in o.param_groups: g["lr"] = g["base"] * f
@@ -299,7 +317,11 @@ def main():
                 if a.profile:
                     if cuda: torch.cuda.synchronize()
                     prof.append(time.time())
-            b = Batch(raw, tok, dev, artefacts=rng.random() < a.artefacts)
+            raw, b, ready = coming.result() if coming else prepare(following(only_vision), rng.random() < a.artefacts)
+            if cuda:
+                main_stream.wait_event(ready)
+                coming = pool.submit(prepare, following(only_vision), rng.random() < a.artefacts)
+            only_vision = raw["kind"] == "frames"
             mark()
             with amp():
                 feats = [net.visual(x) for x in b.frames]
@@ -334,11 +356,13 @@ def main():
             mark()
             if a.profile: P(raw["kind"], raw["grids"], raw["ids"].shape, "ms: batch, vision, language, backward, step", [round(1e3 * (y - x)) for x, y in zip(prof, prof[1:])])
         except torch.OutOfMemoryError:
-            scale.value *= 0.75
+            scale.value *= 0.8
+            if coming: coming.cancel()
+            coming = None
             loss = feats = lg = h = la = lb = mid = vis = b = o = texts = x = l_marks = l_said = None
             for x in opts: x.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
-            P(f"out of memory at {raw['grids']}; budget now {scale.value * a.budget:.0f}")
+            P(f"out of memory at step {step}; budget now {scale.value * a.budget:.0f}")
             continue
         if not only_vision:
             with torch.no_grad():
@@ -347,6 +371,14 @@ def main():
                 ty = o["typ"].flatten(); v = (ty >= 0).float()
                 acc_n.index_add_(0, ty.clamp(min=0), v); acc_ok.index_add_(0, ty.clamp(min=0), v * ok)
             seen += a.ranks * int((raw["typ"] >= 0).sum())
+        if a.trial and step in (60, 110, 150, 200):
+            if cuda: torch.cuda.synchronize()
+            trial[step] = time.time(), seen
+            if step == 110: scale.value *= 1 / 0.55
+            if step == 200:
+                rate = [(trial[y][1] - trial[x][1]) / (trial[y][0] - trial[x][0]) for x, y in ((60, 110), (150, 200))]
+                P(f"questions a second with the small batch {rate[0]:.0f}, with the large one {rate[1]:.0f}; memory {torch.cuda.max_memory_reserved() / 2 ** 30 if cuda else 0:.0f} GB")
+                if rate[1] < 1.25 * rate[0]: scale.value *= 0.55
         tick["rows"] += a.ranks * raw["ids"].shape[0] * (raw["ids"].shape[1] + b.front.n)
         tick["long"] += raw["kind"] == "long"
         clips += a.ranks * raw["ids"].shape[0]
@@ -367,7 +399,7 @@ def main():
             run.zero_(); acc_ok.zero_(); acc_n.zero_(); tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
         if time.time() - last_save > 120 and a.rank == 0:
             save(); last_save = time.time()
-        if time.time() - last_eval > 150 and not warm and a.rank == 0 and cuda:
+        if time.time() - last_eval > 170 and not warm and a.rank == 0 and cuda:
             e = quick_eval(net, tok, dev, a, amp, rng, ["clip", "two_clips", "picture_clip"], "held", "train")
             d = quick_eval(net, tok, dev, a, amp, rng, ["clip"], "train", "train", dense=True)
             P("   held-out wordings", e[1], "shuffled", e[2], {k: v[1] for k, v in e[0].items()}, "dense", d[1])

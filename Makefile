@@ -8,7 +8,7 @@ CLIP ?=
 QUESTION ?=
 SEED ?= 1
 
-.PHONY: help deps cuda-toolkit build test demo serve bench gpu lint accuracy long-prompt container deploy-check clean
+.PHONY: help deps cuda-toolkit build test demo serve bench gpu lint accuracy train-test long-prompt container deploy-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ lint: ## check layers, sizes, headers and formatting
 
 accuracy: build ## ask the running model about new clips (SEED=n); exit 1 below the targets
 	@tests/e2e/accuracy/run.sh $(BUILD) $(SEED)
+
+train-test: ## train a tiny model on a CPU for a minute and check that it learnt (installs PyTorch into .venv)
+	@$$(deploy/demo_model/venv.sh) -m deploy.demo_model.train_test
 
 long-prompt: build ## run a prompt of 128K tokens within the memory that Estimate announces
 	@tests/e2e/long_prompt/long_prompt.py $(BUILD)

@@ -25,10 +25,14 @@ done
 [ -n "$address" ] || { echo "the server did not become ready in 30 s" >&2; cat "$work/server.log" >&2; exit 1; }
 cat "$work/server.out"
 
+# ask CLIP QUESTION [FLAGS...]
 ask() {
+  clip=$1
+  question=$2
+  shift 2
   echo
-  echo "\$ videonsa ask $(basename "$1") -q \"$2\""
-  "$bin/videonsa" ask "$1" -q "$2" --server "$address" --evidence
+  echo "\$ videonsa ask $(basename "$clip") -q \"$question\" $*"
+  "$bin/videonsa" ask "$clip" -q "$question" --server "$address" --evidence "$@" </dev/null
 }
 
 if [ -n "${CLIP:-}" ]; then
@@ -38,11 +42,24 @@ fi
 ask "$root/deploy/demo/clips/diamond.mp4" "Which color does the diamond have?"
 ask "$root/deploy/demo/clips/sign.mp4" "What can you read on the sign?"
 ask "$root/deploy/demo/clips/triangle.mp4" "In which direction does the blue triangle move?"
+echo
+echo "The right answers to the three are green, LAKE and in a circle."
+
+echo
+echo "Rendering a clip of ten minutes in which a sign is shown for a few seconds ..."
+if python=$("$root/deploy/demo_model/venv.sh") && (cd "$root" && "$python" -m deploy.demo_model.world long "$work/long" --seed "${SEED:-3}" >/dev/null); then
+  truth() { "$python" -c "import json; i = json.load(open('$work/long/questions.json'))['items'][0]; print($1)"; }
+  ask "$work/long/needle000.mp4" "$(truth 'i["turns"][0]["q"]')" --fps 1 --min-pixels 28224 --max-pixels 50176
+  echo
+  truth '"The right answer is {}; the sign is shown from second {:.0f} to {:.0f}. Blocks of the first seconds are always among the evidence.".format(i["turns"][0]["a"], *i["evidence"])'
+else
+  echo "It cannot be rendered here (no PyTorch); the other questions did not need it."
+fi
+
 ask "$root/tests/data/e2e/stream-of-water.mp4" "What color is the object?"
 cat <<'TEXT'
 
-The right answers to the first three are green, LAKE and in a circle. The last clip is natural video, of
-which the bundled model knows nothing: it was trained on rendered shapes only. For natural video give the
-server real weights:
+The last clip is natural video, of which the bundled model knows nothing: it was trained on rendered shapes
+only. For natural video give the server real weights:
   make serve MODEL=/path/to/a/Qwen2.5-VL/or/VideoNSA/folder
 TEXT

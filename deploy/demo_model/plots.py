@@ -16,7 +16,7 @@ def main(folder, out):
     fig, ax = plt.subplots(1, 3, figsize=(15, 4.2))
     ax[0].plot([a for a, _ in q], [x["loss"] for _, x in q], label="answers"); ax[0].plot(t, [x["vision"] for x in h], label="vision targets")
     ax[0].plot([a for a, _ in q], [x["rows"] for _, x in q], label="row targets"); ax[0].set_yscale("log"); ax[0].set_title("loss"); ax[0].legend()
-    names = ["shape (vision)", "color (vision)", "char (vision)", "shape", "color", "char", "motion", "second", "column"]
+    names = ["shape (vision)", "color (vision)", "char (vision)", "shape", "color", "char", "motion", "second", "column", "event"][:len(q[0][1]["aux"])]
     for i, n in enumerate(names):
         src = h if i < 3 else [x for _, x in q]
         ax[1].plot([x["s"] / 60 for x in src], [x["aux"][i] for x in src], label=n, ls="--" if i < 3 else "-")

@@ -11,7 +11,7 @@ import tempfile
 def main():
     with tempfile.TemporaryDirectory() as d:
         out = os.path.join(d, "weights")
-        cmd = [sys.executable, "-m", "deploy.demo_model.train", "--size", "tiny", "--device", "cpu", "--workers", "0", "--steps", "150", "--warm", "0.3", "--ramp", "1", "--top-level", "0.1", "--types", "color,count,yesno",
+        cmd = [sys.executable, "-m", "deploy.demo_model.train", "--size", "tiny", "--device", "cpu", "--workers", "0", "--steps", "200", "--warm", "0.3", "--ramp", "1", "--top-level", "0.1", "--types", "color,count,yesno", "--wording", "train", "--questions", "8", "--said", "0",
                "--budget", "1800", "--every", "15", "--artefacts", "0", "--fixed", "--seed", "5", "--out", out]
         subprocess.run(cmd, check=True, env=dict(os.environ, OMP_NUM_THREADS="1"))
         with open(os.path.join(out, "metrics.json"), encoding="utf-8") as f: m = json.load(f)

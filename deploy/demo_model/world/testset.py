@@ -77,7 +77,7 @@ def needle(rng, out, k, tokens, limits, kind="sign", h=168, w=168, seconds=None,
 def needle_set(out, seed, count, tokens, limits, kinds=("sign",)):
     os.makedirs(out, exist_ok=True)
     rng = np.random.default_rng([seed, 78, tokens])
-    items = [needle(rng, out, k, tokens, limits, kinds[k % len(kinds)]) for k in range(count)]
+    items = [needle(rng, out, k, tokens, limits, kinds[k % len(kinds)], file_fps=4 if tokens < 20000 else 2) for k in range(count)]
     write(out, dict(seed=seed, limits=list(limits), items=items))
     return items
 

@@ -6,11 +6,7 @@ build=$1
 seed=$2
 shift 2
 root=$(cd "$(dirname "$0")/../../.." && pwd)
-venv="$root/.venv"
-if ! "$venv/bin/python" -c "import torch, grpc_tools, PIL, numpy" 2>/dev/null; then
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install -q torch==2.13.0 numpy pillow grpcio grpcio-tools
-fi
+python=$("$root/deploy/demo_model/venv.sh")
 work=$(mktemp -d)
 server_pid=""
 cleanup() {
@@ -19,12 +15,12 @@ cleanup() {
 }
 trap cleanup EXIT INT TERM
 cd "$root"
-"$venv/bin/python" -m grpc_tools.protoc -I proto -I proto/third_party --python_out="$work" --grpc_python_out="$work" \
+"$python" -m grpc_tools.protoc -I proto -I proto/third_party --python_out="$work" --grpc_python_out="$work" \
   proto/videonsa/v1/common.proto proto/videonsa/v1/clip.proto proto/videonsa/v1/video_qa.proto
 address=${SERVER:-}
 if [ -z "$address" ]; then
   "$build/bin/videonsa-server" --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 \
-    --clip-dir "$work/clips" ${MODEL:+--model "$MODEL"} >"$work/server.out" 2>"$work/server.log" &
+    --clip-dir "$work/clips" --max-frames 4096 --max-context 40000 --kv-bytes 160M ${MODEL:+--model "$MODEL"} >"$work/server.out" 2>"$work/server.log" &
   server_pid=$!
   for _ in $(seq 300); do
     address=$(sed -n 's/.*ready on \([^ ]*\).*/\1/p' "$work/server.out" | head -1)
@@ -34,4 +30,4 @@ if [ -z "$address" ]; then
   done
   [ -n "$address" ] || { echo "the server did not become ready in 30 s" >&2; exit 1; }
 fi
-PYTHONPATH="$work:$root" "$venv/bin/python" tests/e2e/accuracy/accuracy.py --address "$address" --seed "$seed" --work "$work/set" "$@"
+PYTHONPATH="$work:$root" "$python" tests/e2e/accuracy/accuracy.py --address "$address" --pid "${server_pid:-0}" --seed "$seed" --work "$work/set" "$@"

@@ -12,8 +12,8 @@
 /// weights rounded to bf16), sums and softmax fp32. F32 pages: everything fp32 (the exact mode).
 /// q and out are F32 or BF16 in both.
 ///
-/// Requires everywhere: head_dim 16, 64, 80 or 128; num_q_heads % num_kv_heads == 0 with a ratio of
-/// at most 16; rows of q, out and pages on 16-byte borders.
+/// Requires everywhere: head_dim 16, 32, 64, 80 or 128; num_q_heads % num_kv_heads == 0 with a
+/// ratio of at most 16; rows of q, out and pages on 16-byte borders.
 ///
 /// Pairs are not counted on the device: a dense row at position i scores i + 1 keys.
 namespace videonsa {

@@ -135,10 +135,15 @@ class TileBody {
     }
   }
 
+  // A thread takes one row or a part of it, so that the row is looked up once.
   __device__ void LoadQueries() const {
-    for (int i = threadIdx.x; i < Layout::kRows * Layout::kPieces; i += kTileThreads) {
-      const int row = i / Layout::kPieces, piece = i % Layout::kPieces;
-      const Query q = policy_.QueryOf(cta_, row);
+    constexpr int kParts = kTileThreads / Layout::kRows;
+    const int row = threadIdx.x % Layout::kRows, part = threadIdx.x / Layout::kRows;
+    const Query q = policy_.QueryOf(cta_, row);
+#pragma unroll
+    for (int i = 0; i < Layout::kPieces; i += kParts) {
+      const int piece = i + part;
+      if (piece >= Layout::kPieces) break;
       *reinterpret_cast<uint4*>(q_ + row * Layout::kStride + piece * 8) =
           LoadEightBf16(q.data, q.is_bf16, q.offset + piece * 8);
     }
@@ -250,7 +255,9 @@ class TileBody {
         top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 1));
         top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 2));
         const float base = top == kMinusInf ? 0.0f : top * log2_scale_;
-        const float shrink = FastExp2(fmaf(top_[m][half], log2_scale_, -base));
+        // Exactly 1 if nothing higher came, so that tiles a row does not see leave it alone.
+        const float shrink =
+            top == top_[m][half] ? 1.0f : FastExp2(fmaf(top_[m][half], log2_scale_, -base));
         top_[m][half] = top;
         float sum = 0;
 #pragma unroll
@@ -309,25 +316,31 @@ class TileBody {
         }
         if (to.data == nullptr) continue;
         const float factor = sum > 0 ? to.factor / sum : 0.0f;
-#pragma unroll
-        for (int n = 0; n < kDimTiles; ++n) {
-          StorePair(to, n * 8 + (lane_ & 3) * 2, out_[m][n][half * 2] * factor,
-                    out_[m][n][half * 2 + 1] * factor);
-        }
+        StoreRow(to, m, half, factor);
       }
     }
   }
 
-  __device__ static void StorePair(const RowOutput& to, int column, float x, float y) {
-    const int64_t at = to.offset + column;
-    if (to.add != nullptr) {
-      const float2 before = *reinterpret_cast<const float2*>(to.add + column);
-      x += before.x, y += before.y;
+  // The addends are read before anything is written: the compiler must assume that both overlap,
+  // and would wait for every one of them otherwise.
+  __device__ void StoreRow(const RowOutput& to, int m, int half, float factor) {
+    const int column = (lane_ & 3) * 2;
+    float2 before[kDimTiles];
+#pragma unroll
+    for (int n = 0; n < kDimTiles; ++n) {
+      before[n] = to.add == nullptr ? make_float2(0.0f, 0.0f)
+                                    : *reinterpret_cast<const float2*>(to.add + column + n * 8);
     }
-    if (to.is_bf16) {
-      *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(to.data) + at) = PackBf16(x, y);
-    } else {
-      *reinterpret_cast<float2*>(static_cast<float*>(to.data) + at) = make_float2(x, y);
+#pragma unroll
+    for (int n = 0; n < kDimTiles; ++n) {
+      const float x = fmaf(out_[m][n][half * 2], factor, before[n].x);
+      const float y = fmaf(out_[m][n][half * 2 + 1], factor, before[n].y);
+      const int64_t at = to.offset + column + n * 8;
+      if (to.is_bf16) {
+        *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(to.data) + at) = PackBf16(x, y);
+      } else {
+        *reinterpret_cast<float2*>(static_cast<float*>(to.data) + at) = make_float2(x, y);
+      }
     }
   }
 
@@ -460,6 +473,8 @@ cudaError_t DispatchHeadDim(int head_dim, const Body& body) {
   switch (head_dim) {
     case 16:
       return body(std::integral_constant<int, 16>{});
+    case 32:
+      return body(std::integral_constant<int, 32>{});
     case 64:
       return body(std::integral_constant<int, 64>{});
     case 80:

@@ -51,49 +51,42 @@ __device__ void CountPairs(const BlockChoice& c, int pairs) {
   if (sum > 0) atomicAdd(&c.tally.selected_pairs[blockIdx.y], sum);
 }
 
-// Scores of a row as unsigned numbers in the order of the scores (none is negative): lane l holds
-// blocks l, l + 32, ... in registers if there are at most 32 kPerLane of them.
-template <int kPerLane>
-struct LaneScores {
-  uint32_t bits[kPerLane];
+// Scores of a row as unsigned numbers in the order of the scores (none is negative), 32 at a time:
+// body(first + lane, bits), 0 past the end. Every lane of the warp calls.
+template <typename Body>
+__device__ void ForScores(const float* scores, int own, const Body& body) {
+#pragma unroll 8
+  for (int first = 0; first < own; first += 32) {
+    const int block = first + static_cast<int>(threadIdx.x % 32);
+    body(block, block < own ? __float_as_uint(scores[block]) : 0u);
+  }
+}
 
-  __device__ LaneScores(const float* scores, int own) {
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int block = i * 32 + static_cast<int>(threadIdx.x % 32);
-      bits[i] = block < own ? __float_as_uint(scores[block]) : 0;
+// A number that at least `need` scores reach: the need-th largest of the lanes' maxima.
+// Requires: need <= 32.
+__device__ uint32_t LowerBound(const float* scores, int own, int need) {
+  uint32_t top = 0;
+  ForScores(scores, own, [&](int, uint32_t x) { top = max(top, x); });
+  const int lane = threadIdx.x % 32;
+  for (int size = 2; size <= 32; size *= 2) {  // bitonic, descending
+    for (int d = size / 2; d > 0; d /= 2) {
+      const uint32_t other = __shfl_xor_sync(kFullWarp, top, d);
+      const bool takes_larger = ((lane & d) == 0) == ((lane & size) == 0);
+      top = takes_larger ? max(top, other) : min(top, other);
     }
   }
-  template <typename Body>
-  __device__ void ForEach(int, const Body& body) const {
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) body(i, bits[i]);
-  }
-};
-template <>
-struct LaneScores<0> {
-  const float* scores;
+  return __shfl_sync(kFullWarp, top, need - 1);
+}
 
-  __device__ LaneScores(const float* s, int) : scores(s) {}
-  template <typename Body>
-  __device__ void ForEach(int own, const Body& body) const {
-    for (int i = 0; i * 32 < own; ++i) {
-      const int block = i * 32 + static_cast<int>(threadIdx.x % 32);
-      body(i, block < own ? __float_as_uint(scores[block]) : 0u);
-    }
-  }
-};
-
-// The `need`-th largest of the first `own` scores, found bit by bit from the top; `enough` scores
-// are at least that large. Scores past `own` read as 0, which is never a threshold that is asked
-// for with need <= own unless it is right.
-template <int kPerLane>
-__device__ uint32_t Threshold(const LaneScores<kPerLane>& lane, int own, int need) {
+// The need-th largest of what for_each passes, found bit by bit from the top; stops early at a
+// number that exactly `need` reach. Requires: at least `need` scores.
+template <typename ForEach>
+__device__ uint32_t Threshold(int need, const ForEach& for_each) {
   uint32_t threshold = 0;
   for (uint32_t bit = 1u << 30; bit != 0; bit >>= 1) {
     const uint32_t candidate = threshold | bit;
     int count = 0;
-    lane.ForEach(own, [&](int, uint32_t x) { count += x >= candidate; });
+    for_each([&](int, uint32_t x) { count += x >= candidate; });
     count = __reduce_add_sync(kFullWarp, count);
     if (count < need) continue;
     threshold = candidate;
@@ -102,51 +95,93 @@ __device__ uint32_t Threshold(const LaneScores<kPerLane>& lane, int own, int nee
   return threshold;
 }
 
-template <int kPerLane>
+// Candidates of one warp that are kept close while the threshold is searched.
+constexpr int kCandidates = 256;
+
+// The threshold of the whole row: few scores reach the lower bound, unless many are equal.
+__device__ uint32_t RowThreshold(const float* scores, int own, int need, uint32_t* kept) {
+  const int lane = threadIdx.x % 32;
+  int used = kCandidates + 1;
+  uint32_t bound = 0;
+  if (need <= 32) {
+    bound = LowerBound(scores, own, need);
+    used = 0;
+    ForScores(scores, own, [&](int block, uint32_t x) {
+      const bool take = block < own && x >= bound;
+      const unsigned taken = __ballot_sync(kFullWarp, take);
+      const int at = used + __popc(taken & ((1u << lane) - 1));
+      if (take && at < kCandidates) kept[at] = x;
+      used += __popc(taken);
+    });
+    __syncwarp();
+  }
+  if (used > kCandidates) {
+    return Threshold(need, [&](const auto& body) { ForScores(scores, own, body); });
+  }
+  const uint32_t threshold = Threshold(need, [&](const auto& body) {
+    for (int i = lane; i < used; i += 32) body(i, kept[i]);
+  });
+  return max(threshold, bound);  // scores below the bound were not among the candidates
+}
+
+// Writes the chosen earlier blocks, ascending; returns the sum of their scores and, in `used`,
+// their number: all above the threshold, and of those equal to it the lowest.
+__device__ float TakeBlocks(const ChoiceRow& r, int need, uint32_t threshold, int& used) {
+  const int lane = threadIdx.x % 32;
+  const unsigned before = (1u << lane) - 1;
+  int above = 0;
+  ForScores(r.scores, r.own,
+            [&](int block, uint32_t x) { above += block < r.own && x > threshold; });
+  int ties = need - __reduce_add_sync(kFullWarp, above);
+  float sum = 0;
+  used = 0;
+  ForScores(r.scores, r.own, [&](int block, uint32_t x) {
+    const bool real = block < r.own;
+    const unsigned equal = __ballot_sync(kFullWarp, real && x == threshold);
+    const bool tie = real && x == threshold && __popc(equal & before) < ties;
+    ties -= min(ties, __popc(equal));
+    const bool take = tie || (real && x > threshold);
+    const unsigned taken = __ballot_sync(kFullWarp, take);
+    if (take) {
+      r.blocks[used + __popc(taken & before)] = block;
+      sum += __uint_as_float(x);
+    }
+    used += __popc(taken);
+  });
+  return sum;
+}
+
+// Shares of the chosen earlier blocks in the report; `sum` differs by lane.
+__device__ void ReportWeights(const BlockChoice& c, const ChoiceRow& r, int used, float sum) {
+  const int lane = threadIdx.x % 32;
+  sum = WarpSum(sum);
+  __syncwarp();
+  if (!(sum > 0)) {
+    if (lane == 0) AddWeight(c.tally.selection_weight + r.own, 1.0);
+    return;
+  }
+  for (int i = lane; i < used; i += 32) {
+    AddWeight(c.tally.selection_weight + r.blocks[i], double{r.scores[r.blocks[i]]} / sum);
+  }
+}
+
 __global__ void __launch_bounds__(kWarps * 32) CausalChoiceKernel(BlockChoice c) {
+  __shared__ uint32_t candidates[kWarps][kCandidates];
   const ChoiceRow r(c);
-  const int lane_id = threadIdx.x % 32;
+  const int lane = threadIdx.x % 32;
   int pairs = 0;
   if (r.alive) {
     const int need = min(c.count - 1, r.own);
-    const LaneScores<kPerLane> lane(r.scores, r.own);
-    const uint32_t threshold = need > 0 ? Threshold(lane, r.own, need) : 0xFFFFFFFFu;
-    int above = 0;
-    lane.ForEach(r.own,
-                 [&](int i, uint32_t x) { above += i * 32 + lane_id < r.own && x > threshold; });
-    int ties = need - __reduce_add_sync(kFullWarp, above);  // equal ones to take, lowest first
     int used = 0;
     float sum = 0;
-    lane.ForEach(r.own, [&](int i, uint32_t x) {
-      const int block = i * 32 + lane_id;
-      const bool real = block < r.own;
-      const unsigned before = (1u << lane_id) - 1;
-      const unsigned equal = __ballot_sync(kFullWarp, real && x == threshold);
-      const bool tie = real && x == threshold && __popc(equal & before) < ties;
-      ties -= min(ties, __popc(equal));
-      const bool take = real && need > 0 && (x > threshold || tie);
-      const unsigned taken = __ballot_sync(kFullWarp, take);
-      if (take) {
-        r.blocks[used + __popc(taken & before)] = block;
-        sum += __uint_as_float(x);
-      }
-      used += __popc(taken);
-    });
-    if (lane_id == 0) r.blocks[used] = r.own;
-    for (int i = used + 1 + lane_id; i < c.count; i += 32) r.blocks[i] = -1;
-    if (r.counted && lane_id == 0) pairs = used * kTileKeys + r.position % kTileKeys + 1;
-    if (r.counted && c.tally.selection_weight != nullptr) {
-      sum = WarpSum(sum);
-      __syncwarp();
-      if (!(sum > 0)) {
-        if (lane_id == 0) AddWeight(c.tally.selection_weight + r.own, 1.0);
-      } else {
-        for (int i = lane_id; i < used; i += 32) {
-          const int block = r.blocks[i];
-          AddWeight(c.tally.selection_weight + block, double{r.scores[block]} / sum);
-        }
-      }
+    if (need > 0) {
+      const uint32_t threshold = RowThreshold(r.scores, r.own, need, candidates[threadIdx.x / 32]);
+      sum = TakeBlocks(r, need, threshold, used);
     }
+    if (lane == 0) r.blocks[used] = r.own;
+    for (int i = used + 1 + lane; i < c.count; i += 32) r.blocks[i] = -1;
+    if (r.counted && lane == 0) pairs = used * kTileKeys + r.position % kTileKeys + 1;
+    if (r.counted && c.tally.selection_weight != nullptr) ReportWeights(c, r, used, sum);
   }
   CountPairs(c, pairs);
 }
@@ -249,17 +284,7 @@ dim3 ChoiceGrid(const BlockChoice& c) {
 
 cudaError_t LaunchCausalChoice(const BlockChoice& c, cudaStream_t stream) {
   if (c.end <= c.begin) return cudaSuccess;
-  const int most = (c.row_begin + c.end - 1) / kTileKeys;  // earlier blocks of the last row
-  const dim3 grid = ChoiceGrid(c);
-  if (most <= 8 * 32) {
-    CausalChoiceKernel<8><<<grid, kWarps * 32, 0, stream>>>(c);
-  } else if (most <= 32 * 32) {
-    CausalChoiceKernel<32><<<grid, kWarps * 32, 0, stream>>>(c);
-  } else if (most <= 64 * 32) {
-    CausalChoiceKernel<64><<<grid, kWarps * 32, 0, stream>>>(c);
-  } else {
-    CausalChoiceKernel<0><<<grid, kWarps * 32, 0, stream>>>(c);
-  }
+  CausalChoiceKernel<<<ChoiceGrid(c), kWarps * 32, 0, stream>>>(c);
   return cudaGetLastError();
 }
 

@@ -42,14 +42,14 @@ __device__ float LogSum(const BlockScores<T>& a, int64_t row, int kv_head, int i
 }
 // Weights of causal_nsa are at most 1; those of released_nsa span all of fp32 and must be exactly 0
 // only where fp32 has nothing left.
-template <typename T>
-__device__ float Weight(const BlockScores<T>& a, float log2_weight) {
-  return a.heads == HeadMap::kGroups ? FastExp2(log2_weight) : exp2f(log2_weight);
+template <bool kSlots>
+__device__ float Weight(float log2_weight) {
+  return kSlots ? exp2f(log2_weight) : FastExp2(log2_weight);
 }
 
 // CTA: kTokens rows of one KV head. A warp keeps 64 block means in registers and passes the queries
 // of all heads of 16 tokens by them, so that the sum over heads stays in registers.
-template <int kDim, int kTokens>
+template <int kDim, int kTokens, bool kSlots>
 class ScoreBody {
   using Layout = ScoreLayout<kDim>;
   static constexpr int kKeyTiles = kTileKeys / 8;
@@ -144,7 +144,7 @@ class ScoreBody {
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) sum[n][j] += Weight(a_, fmaf(s[n][j], c, minus[j / 2]));
+        for (int j = 0; j < 4; ++j) sum[n][j] += Weight<kSlots>(fmaf(s[n][j], c, minus[j / 2]));
       }
     }
 #pragma unroll
@@ -184,11 +184,11 @@ class ScoreBody {
   const int lane_;
 };
 
-template <int kDim, int kTokens>
-__global__ void __launch_bounds__(ScoreBody<kDim, kTokens>::kThreads)
+template <int kDim, int kTokens, bool kSlots>
+__global__ void __launch_bounds__(ScoreBody<kDim, kTokens, kSlots>::kThreads)
     BlockScoresKernel(const __grid_constant__ BlockScores<__nv_bfloat16> args) {
   extern __shared__ __align__(16) char shared[];
-  ScoreBody<kDim, kTokens>(args, shared).Run();
+  ScoreBody<kDim, kTokens, kSlots>(args, shared).Run();
 }
 
 // fp32: a warp takes one row of one KV head, a lane one block at a time.
@@ -218,16 +218,16 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-template <int kDim, int kTokens>
+template <int kDim, int kTokens, bool kSlots>
 cudaError_t LaunchTensor(const BlockScores<__nv_bfloat16>& args, int heads, cudaStream_t stream) {
   const int bytes = ScoreLayout<kDim>::Bytes(kTokens, heads);
-  const auto kernel = BlockScoresKernel<kDim, kTokens>;
+  const auto kernel = BlockScoresKernel<kDim, kTokens, kSlots>;
   const cudaError_t set =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (set != cudaSuccess) return set;
   const dim3 grid(static_cast<unsigned>((args.end - args.begin + kTokens - 1) / kTokens),
                   static_cast<unsigned>(args.num_kv_heads));
-  kernel<<<grid, ScoreBody<kDim, kTokens>::kThreads, bytes, stream>>>(args);
+  kernel<<<grid, ScoreBody<kDim, kTokens, kSlots>::kThreads, bytes, stream>>>(args);
   return cudaGetLastError();
 }
 
@@ -239,10 +239,13 @@ cudaError_t LaunchBlockScores(const BlockScores<__nv_bfloat16>& args, cudaStream
   const int heads = QueryHeads(args, 0);  // KV head 0 has the most
   return DispatchHeadDim(args.head_dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
-    if (ScoreLayout<kDim>::Bytes(64, heads) <= kSharedBytes) {
-      return LaunchTensor<kDim, 64>(args, heads, stream);
+    const bool fits = ScoreLayout<kDim>::Bytes(64, heads) <= kSharedBytes;
+    if (args.heads == HeadMap::kSlots) {
+      return fits ? LaunchTensor<kDim, 64, true>(args, heads, stream)
+                  : LaunchTensor<kDim, 32, true>(args, heads, stream);
     }
-    return LaunchTensor<kDim, 32>(args, heads, stream);
+    return fits ? LaunchTensor<kDim, 64, false>(args, heads, stream)
+                : LaunchTensor<kDim, 32, false>(args, heads, stream);
   });
 }
 

@@ -14,7 +14,8 @@ struct CausalPlan {
   void* k_means = nullptr;
   void* v_means = nullptr;
   float* lse2 = nullptr;
-  float* scores = nullptr;
+  void* shared = nullptr;  // scores of a few rows, then partial results of selected attention
+  size_t shared_bytes = 0;
   int32_t* blocks = nullptr;
   float* sum = nullptr;  // [rows, width] of the branches so far
   int score_rows = 0;
@@ -32,8 +33,11 @@ struct CausalPlan {
     plan.k_means = cursor.Take<char>(means * SizeOf(kv.dtype));
     plan.v_means = cursor.Take<char>(means * SizeOf(kv.dtype));
     plan.lse2 = cursor.Take<float>(count * num_q_heads);
-    plan.scores = cursor.Take<float>(static_cast<size_t>(plan.score_rows) * kv.num_kv_heads *
-                                     plan.blocks_stride);
+    plan.shared_bytes = std::max(
+        static_cast<size_t>(plan.score_rows) * kv.num_kv_heads * plan.blocks_stride * sizeof(float),
+        GatheredScratchBytes(rows, len, kv.num_kv_heads, num_q_heads / kv.num_kv_heads,
+                             selected_blocks, kv.head_dim));
+    plan.shared = cursor.Take<char>(plan.shared_bytes);
     plan.blocks = cursor.Take<int32_t>(count * kv.num_kv_heads * selected_blocks);
     plan.sum = cursor.Take<float>(count * num_q_heads * kv.head_dim);
     plan.bytes = cursor.used();
@@ -111,9 +115,9 @@ class CausalPass {
     scores.lse2 = plan_.lse2;
     scores.row_begin = p_.row_begin;
     scores.scale = p_.scale;
-    scores.scores = plan_.scores;
+    scores.scores = static_cast<float*>(plan_.shared);
     BlockChoice choice;
-    choice.scores = plan_.scores;
+    choice.scores = scores.scores;
     choice.blocks_stride = plan_.blocks_stride;
     choice.num_kv_heads = p_.kv.num_kv_heads;
     choice.only = p_.is_vision;
@@ -136,7 +140,8 @@ class CausalPass {
     Fill(policy, kBranchSelected, sum_, true);
     policy.blocks = Blocks();
     policy.count = p_.selected_blocks;
-    return LaunchSelected(policy, p_.kv.num_kv_heads, p_.scale, stream_);
+    return LaunchSelection(policy, p_.kv.num_kv_heads, p_.scale, {plan_.shared, plan_.shared_bytes},
+                           stream_);
   }
 
   cudaError_t Window() const {

@@ -35,7 +35,8 @@ inline constexpr int kCudaTallyShift = 36;
 ///         is_vision [row_end - row_begin] uint8
 ///         blocks    [row_end - row_begin, num_kv_heads, selected_blocks] int32 or null: the
 ///                   choice, ascending, own block included, then -1; text rows all -1
-/// Requires: as CausalNsaParams; q and out do not overlap; selected_blocks <= 64.
+/// Requires: as CausalNsaParams; q and out do not overlap; selected_blocks <= 64; q's row stride a
+///           multiple of 8 elements.
 /// A row's result does not depend on the chunk it came in (bitwise).
 struct CudaCausalNsaParams {
   PagedKv kv;
@@ -66,7 +67,8 @@ size_t CudaCausalNsaScratchBytes(const PagedKv& kv, int num_q_heads, int max_row
 ///         is_vision [num_rows] uint8
 ///         blocks    [num_rows, 4, n] int32 or null, n the next power of two of selected_blocks:
 ///                   the choice in the network's order, -1 = empty place
-/// Requires: as ReleasedNsaParams. A prompt without vision rows is for LaunchDensePrefill.
+/// Requires: as ReleasedNsaParams; q's row stride a multiple of 8 elements. A prompt without vision
+/// rows is for LaunchDensePrefill.
 struct CudaReleasedNsaParams {
   PagedKv kv;
   CudaConstRows q;

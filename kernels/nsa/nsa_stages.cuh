@@ -48,6 +48,26 @@ template <typename T>
 cudaError_t LaunchWindow(const WindowPolicy<T>& policy, int num_kv, float scale,
                          cudaStream_t stream);
 
+/// Selected attention the other way round: a CTA keeps one block of keys and values and passes the
+/// rows that chose it by; every (row, block) leaves a partial result that is joined afterwards in
+/// the order of the row's list. Keys are read once a block instead of once a tile of rows, whatever
+/// the rows agree on. `policy` as for LaunchSelected, BF16 only.
+cudaError_t LaunchGathered(const SelectedPolicy<__nv_bfloat16>& policy, int num_kv, float scale,
+                           CudaScratch scratch, cudaStream_t stream);
+/// Bytes for `rows` rows, `num_kv` KV heads at a time and up to `group` query heads each.
+size_t GatheredScratchBytes(int rows, int len, int num_kv, int group, int count, int head_dim);
+
+/// The faster of the two for the element type.
+template <typename T>
+cudaError_t LaunchSelection(const SelectedPolicy<T>& policy, int num_kv, float scale,
+                            CudaScratch scratch, cudaStream_t stream) {
+  if constexpr (sizeof(T) == 4) {
+    return LaunchSelected(policy, num_kv, scale, stream);
+  } else {
+    return LaunchGathered(policy, num_kv, scale, scratch, stream);
+  }
+}
+
 /// Scores of blocks for rows [begin, end) of a call: for every KV head the sum over its query
 /// heads (or 16 slots) of exp(logit - lse).
 ///

@@ -107,8 +107,9 @@ struct ReleasedPlan {
   void* k_means = nullptr;
   void* v_means = nullptr;
   double* value_sums = nullptr;
-  float* lse2 = nullptr;  // [64 slots, rows]
-  float* scores = nullptr;
+  float* lse2 = nullptr;   // [64 slots, rows]
+  void* shared = nullptr;  // scores of a few rows, then partial results of selected attention
+  size_t shared_bytes = 0;
   int32_t* blocks = nullptr;
   float* sum = nullptr;
   int kept = 0;
@@ -128,8 +129,14 @@ struct ReleasedPlan {
     plan.v_means = cursor.Take<char>(means * SizeOf(kv.dtype));
     plan.value_sums = cursor.Take<double>(means);
     plan.lse2 = cursor.Take<float>(rows * kReleasedSlotsOnDevice);
-    plan.scores =
-        cursor.Take<float>(static_cast<size_t>(plan.score_rows) * kKvHeads * plan.blocks_stride);
+    plan.shared_bytes =
+        static_cast<size_t>(plan.score_rows) * kKvHeads * plan.blocks_stride * sizeof(float);
+    for (const KvPass& pass : kKvPasses) {
+      plan.shared_bytes = std::max(
+          plan.shared_bytes,
+          GatheredScratchBytes(len, len, pass.count, kSlotsPerKvHead, plan.kept, kv.head_dim));
+    }
+    plan.shared = cursor.Take<char>(plan.shared_bytes);
     plan.blocks = cursor.Take<int32_t>(rows * kKvHeads * plan.kept);
     plan.sum = cursor.Take<float>(rows * kHeads * kv.head_dim);
     plan.bytes = cursor.used();
@@ -252,9 +259,9 @@ class ReleasedPass {
     scores.zero_unless = p_.is_vision;
     scores.lse2 = plan_.lse2;
     scores.scale = p_.scale;
-    scores.scores = plan_.scores;
+    scores.scores = static_cast<float*>(plan_.shared);
     BlockChoice choice;
-    choice.scores = plan_.scores;
+    choice.scores = scores.scores;
     choice.blocks_stride = plan_.blocks_stride;
     choice.num_kv_heads = kKvHeads;
     choice.is_vision = p_.is_vision;
@@ -277,7 +284,8 @@ class ReleasedPass {
       Fill(policy, 1, pass);
       policy.blocks = Blocks();
       policy.count = plan_.kept;
-      const cudaError_t status = LaunchSelected(policy, pass.count, p_.scale, stream_);
+      const cudaError_t status = LaunchSelection(policy, pass.count, p_.scale,
+                                                 {plan_.shared, plan_.shared_bytes}, stream_);
       if (status != cudaSuccess) return status;
     }
     return cudaSuccess;

@@ -10,7 +10,7 @@ namespace videonsa {
 ///           num_heads * head_dim] F32 or BF16; segments [num_segments + 1] int32 on the device:
 ///           first row of each segment, ascending, the last is num_rows
 /// Units:    max_segment_rows: no segment is longer; it sizes the launch and nothing else.
-/// Requires: head_dim 16, 64, 80 or 128; rows on 16-byte borders.
+/// Requires: head_dim 16, 32, 64, 80 or 128; rows on 16-byte borders.
 /// Numerics: BF16 qkv: products on the tensor cores, sums and softmax fp32. F32 qkv: all fp32.
 /// A row's result depends on its segment alone.
 struct CudaVisionAttentionParams {

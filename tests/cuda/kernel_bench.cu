@@ -156,15 +156,28 @@ std::vector<int32_t> OverlappingChoice(int n, int differ) {
   return blocks;
 }
 
+// Both designs: tiles of rows over the union of their blocks, and rows gathered by block.
 void BenchSelected(Layer& l, DeviceArray<float>& sum, const char* name, double peer) {
   cuda::SelectedPolicy<__nv_bfloat16> policy;
   FillRows(l, sum, policy);
   policy.branch = 1;
   policy.blocks = l.blocks.get();
   policy.count = kBlocks;
-  const double ms = Milliseconds(
-      [&] { Must(cuda::LaunchSelected(policy, kKvHeads, l.scale, nullptr), "selected"); });
-  Report(name, l.tokens, ms, 4.0 * kDim * kHeads * SelectedKeys(l.tokens) / kFlops * 1e3, peer);
+  const double floor = 4.0 * kDim * kHeads * SelectedKeys(l.tokens) / kFlops * 1e3;
+  const size_t bytes =
+      cuda::GatheredScratchBytes(l.tokens, l.tokens, kKvHeads, kHeads / kKvHeads, kBlocks, kDim);
+  const DeviceArray<uint8_t> scratch(bytes);
+  const auto gathered = [&] {
+    Must(cuda::LaunchGathered(policy, kKvHeads, l.scale, {scratch.get(), bytes}, nullptr),
+         "gathered");
+  };
+  const auto by_union = [&] {
+    Must(cuda::LaunchSelected(policy, kKvHeads, l.scale, nullptr), "selected");
+  };
+  Report((std::string("selected by union, ") + name).c_str(), l.tokens, Milliseconds(by_union),
+         floor, peer);
+  Report((std::string("selected gathered, ") + name).c_str(), l.tokens, Milliseconds(gathered),
+         floor, peer);
 }
 
 struct Peers {
@@ -259,11 +272,11 @@ void BenchNsa(int n) {
   const Peers peer = PeersOf(n);
   Report("kv_append with pooling", n, l.append_ms, 8.0 * n * kKvHeads * kDim / kBytes * 1e3, 0);
   BenchChoice(l, sum);
-  BenchSelected(l, sum, "selected, random choices", peer.selected);
+  BenchSelected(l, sum, "random", peer.selected);
   l.blocks.Set(OverlappingChoice(n, 3));
-  BenchSelected(l, sum, "selected, 3 of 32 differ in a block", peer.selected);
+  BenchSelected(l, sum, "3 of 32 differ", peer.selected);
   l.blocks.Set(OverlappingChoice(n, 12));
-  BenchSelected(l, sum, "selected, 12 of 32 differ", peer.selected);
+  BenchSelected(l, sum, "12 of 32 differ", peer.selected);
   cuda::WindowPolicy<__nv_bfloat16> window;
   FillRows(l, sum, window);
   window.window = kWindow;

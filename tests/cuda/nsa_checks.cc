@@ -255,7 +255,8 @@ void CheckCausalNsa(Verdicts& verdicts) {
           CaseShape{65, 6, 2, 64, 3, 32}, CaseShape{700, 28, 4, 128, 4, 256},
           CaseShape{1300, 6, 2, 64, 3, 32}, CaseShape{1000, 28, 4, 16, 8, 70},
           CaseShape{640, 4, 2, 16, 2, 1}, CaseShape{900, 16, 4, 80, 5, 100},
-          CaseShape{500, 16, 1, 64, 1, 64}, CaseShape{4500, 28, 4, 128, 32, 256}}) {
+          CaseShape{500, 16, 1, 64, 1, 64}, CaseShape{330, 6, 6, 32, 3, 40},
+          CaseShape{4500, 28, 4, 128, 32, 256}}) {
       CheckCausal(shape, types, verdicts, rng);
     }
   }

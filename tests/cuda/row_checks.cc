@@ -165,7 +165,8 @@ void CheckSegments(const std::vector<int32_t>& segments, int heads, int head_dim
   const double error =
       RelativeError(out.Get(), reference::VisionAttention(x, segments, heads, head_dim, scale));
   verdicts.Add(
-      error <= Tolerance(type), Label("vision_attention", rows, width, type, out_type),
+      error <= std::max(Tolerance(type), Tolerance(out_type)),
+      Label("vision_attention", rows, width, type, out_type),
       Text("%g segments, longest %g, rel %.2e", p.num_segments, p.max_segment_rows, error));
 }
 

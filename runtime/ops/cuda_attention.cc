@@ -14,6 +14,11 @@
 namespace videonsa {
 namespace {
 
+// Of causal_nsa (kernels/nsa/cuda_nsa.h).
+constexpr int kMaxSelectedBlocks = 64;
+// Kernels hold scores of a round number of rows: a shorter call may take somewhat more than the
+// longest one.
+constexpr size_t kScratchMargin = size_t{16} << 20;
 constexpr double kTallyUnit = 1.0 / static_cast<double>(uint64_t{1} << kCudaTallyShift);
 
 CudaConstRows ConstRowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
@@ -68,6 +73,13 @@ bool CudaBackend::Supports(AttentionSemantics semantics) const {
 
 absl::Status CudaBackend::ReserveAttention(const AttentionNeeds& needs) {
   const AttentionShape& shape = needs.shape;
+  if (needs.semantics == AttentionSemantics::kCausalNsa &&
+      needs.selected_blocks > kMaxSelectedBlocks) {
+    return MakeError(
+        absl::StatusCode::kInvalidArgument, "ATTENTION_UNSUPPORTED",
+        absl::StrCat("attention causal_nsa: ", needs.selected_blocks,
+                     " selected blocks, the GPU worker has at most ", kMaxSelectedBlocks));
+  }
   VNSA_RETURN_IF_ERROR(CheckHeads(shape.num_q_heads, shape.num_kv_heads, shape.head_dim));
   PagedKv kv;
   kv.dtype = kv_type();
@@ -86,7 +98,8 @@ absl::Status CudaBackend::ReserveAttention(const AttentionNeeds& needs) {
     bytes =
         std::max(bytes, CudaReleasedNsaScratchBytes(kv, needs.max_tokens, needs.selected_blocks));
   }
-  return Grow(static_cast<int64_t>(bytes), "attention scratch", &attention_scratch_);
+  return Grow(static_cast<int64_t>(bytes + kScratchMargin), "attention scratch",
+              &attention_scratch_);
 }
 
 absl::Status CudaBackend::ReserveVision(int, int head_dim) { return CheckHeads(1, 1, head_dim); }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -99,7 +100,9 @@ absl::Status ChooseDevice(const std::string& name, ExecutorOptions& executor) {
       (!absl::SimpleAtoi(ordinal, &executor.device_ordinal) || executor.device_ordinal < 0)) {
     return InvalidField("device", absl::StrCat("\"", name, "\" names no GPU"));
   }
-  if (!cuda && name != "auto" && name != "cpu" && !name.empty()) {
+  const bool known = cuda ? name == "cuda" || absl::StartsWith(name, "cuda:")
+                          : name == "auto" || name == "cpu" || name.empty();
+  if (!known) {
     return InvalidField("device", absl::StrCat("\"", name, "\" is not auto, cpu, cuda or cuda:N"));
   }
   Log(LogLevel::kInfo, "workers of this machine", {{"devices", DescribeWorkers()}});
@@ -270,7 +273,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   VNSA_ASSIGN_OR_RETURN(ChatConfig chat, ReadChatConfig(options.model_dir, *parts.tokenizer));
   VNSA_RETURN_IF_ERROR(OpenWorkers(options, model, parts));
   VNSA_ASSIGN_OR_RETURN(parts.media, MediaLoader::Create(MediaOptionsOf(options, model),
-                                                          MediaMetrics::Create(metrics)));
+                                                         MediaMetrics::Create(metrics)));
   const ExecutorInfo& info = parts.executor->info();
   parts.facts = FactsOf(options, model, info);
   parts.prompt.info = info;

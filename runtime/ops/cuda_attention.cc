@@ -29,12 +29,13 @@ int QueryHeads(const TensorView& q, const PagedKv& kv) {
 }
 
 absl::Status CheckHeads(int num_q_heads, int num_kv_heads, int head_dim) {
-  const bool known = head_dim == 16 || head_dim == 64 || head_dim == 80 || head_dim == 128;
+  const bool known =
+      head_dim == 16 || head_dim == 32 || head_dim == 64 || head_dim == 80 || head_dim == 128;
   if (known && num_q_heads <= 16 * num_kv_heads) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition, "MODEL_INVALID",
                    absl::StrCat("the GPU worker has no attention for ", num_q_heads, " query and ",
                                 num_kv_heads, " KV heads of ", head_dim,
-                                " (16, 64, 80 or 128; at most 16 query heads a KV head)"));
+                                " (16, 32, 64, 80 or 128; at most 16 query heads a KV head)"));
 }
 
 // Pairs that depend on positions alone (CudaNsaTally).

@@ -7,6 +7,7 @@
 
 #include "server/ask_replay.h"
 #include "server/ask_run.h"
+#include "server/ask_setup.h"
 #include "server/call_context.h"
 #include "server/call_metrics.h"
 #include "server/server_core.h"
@@ -28,6 +29,8 @@ class AskCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
  private:
   void Begin(grpc::CallbackServerContext& context, AskReplay& replay,
              const grpc::ByteBuffer& bytes);
+  static void Submit(PreparedQuestion prepared, std::shared_ptr<void> hold,
+                     const std::shared_ptr<AskRun>& run);
 
   ServerCore& core_;
   CallMeter meter_;

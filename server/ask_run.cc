@@ -12,6 +12,11 @@ void AskRun::SetDone(Done done) {
   done_ = std::move(done);
 }
 
+bool AskRun::abandoned() const {
+  absl::MutexLock lock(&mutex_);
+  return abandoned_;
+}
+
 void AskRun::Submit(Runtime& runtime, GenerateRequest request, Question question,
                     std::shared_ptr<AskRun> self) {
   {

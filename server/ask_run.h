@@ -44,6 +44,8 @@ class AskRun : public ResponseSink {
               std::shared_ptr<AskRun> self);
   /// Ends the run before it was submitted.
   void Refuse(const absl::Status& status) { End(status); }
+  /// Whether the last caller has left.
+  bool abandoned() const;
   /// Calls `done` at the end. Requires: called before Submit.
   void SetDone(Done done);
 
@@ -63,7 +65,7 @@ class AskRun : public ResponseSink {
 
   ServerCore& core_;
   const std::string ask_id_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   Question question_ ABSL_GUARDED_BY(mutex_);
   Done done_ ABSL_GUARDED_BY(mutex_);
   Runtime* runtime_ ABSL_GUARDED_BY(mutex_) = nullptr;  // set once submitted

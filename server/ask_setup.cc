@@ -13,9 +13,15 @@ absl::StatusOr<PreparedQuestion> Prepare(ServerCore& core, const CallContext& ca
   PreparedQuestion out;
   VNSA_ASSIGN_OR_RETURN(out.runtime, core.Admit());
   const QuestionParser parser(core.options.question, out.runtime->model());
-  VNSA_ASSIGN_OR_RETURN(out.parsed, parser.Parse(question, [&core, &call](const std::string& name) {
-    return core.clips.Acquire(call.tenant, name);
-  }));
+  VNSA_ASSIGN_OR_RETURN(out.parsed, parser.Parse(
+                                        question,
+                                        [&core, &call](const std::string& name) {
+                                          return core.clips.Acquire(call.tenant, name);
+                                        },
+                                        [&core, &out](const std::string& url) {
+                                          out.needs_fetch = true;
+                                          return core.importer.CheckUrl(url);
+                                        }));
   if (call.deadline <= core.clock.Monotonic()) {
     return MakeError(absl::StatusCode::kDeadlineExceeded, "DEADLINE_TOO_SHORT",
                      "the deadline leaves no time to begin");

@@ -14,10 +14,13 @@ namespace videonsa {
 struct PreparedQuestion {
   Runtime* runtime = nullptr;
   ParsedQuestion parsed;  ///< request with tenant, ids and deadline filled in
+  /// Complete but for clips that are to be fetched first (ClipImporter::Localize).
+  bool needs_fetch = false;
 };
 
 /// Admits and checks a question and takes its clips into use; counts refusals.
-/// Errors: UNAVAILABLE (LOADING, DRAINING), those of QuestionParser, DEADLINE_EXCEEDED.
+/// Errors: UNAVAILABLE (LOADING, DRAINING), PERMISSION_DENIED (URL_NOT_ALLOWED), those of
+///         QuestionParser, DEADLINE_EXCEEDED.
 absl::StatusOr<PreparedQuestion> PrepareQuestion(ServerCore& core, const CallContext& call,
                                                  const v1::Question& question);
 

@@ -47,13 +47,39 @@ void AskStreamCall::Begin(const grpc::ByteBuffer& bytes) {
                                .holds = std::move(prepared->parsed.holds)},
       this);
   core_.watchdog.Add(stream_);
+  if (!prepared->needs_fetch) return Submit(core_, *prepared, stream_);
+  // This call may be gone when the clips are there; the stream is not.
+  core_.importer.Localize(
+      {.tenant = call_.tenant,
+       .question = std::move(*request.mutable_question()),
+       .deadline = call_.deadline,
+       .cancelled = [stream = stream_] { return stream->ended(); },
+       .progress = [stream = stream_](int64_t done,
+                                      int64_t total) { stream->OnProgress("fetch", done, total); }},
+      [&core = core_, call = call_,
+       stream = stream_](absl::StatusOr<ClipImporter::Localized> localized) {
+        if (!localized.ok()) {
+          core.requests.Refused(localized.status());
+          return stream->Cancel(localized.status());
+        }
+        absl::StatusOr<PreparedQuestion> again = PrepareQuestion(core, call, localized->question);
+        if (!again.ok()) return stream->Cancel(again.status());
+        stream->Hold(std::move(again->parsed.holds));
+        stream->Hold({std::move(localized->hold)});
+        Submit(core, *again, stream);
+      });
+}
+
+void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
+                           const std::shared_ptr<ResponseStream>& stream) {
   // The runtime may answer before Submit returns.
-  const absl::StatusOr<RequestId> id = prepared->runtime->Submit(std::move(question), stream_);
+  const absl::StatusOr<RequestId> id =
+      prepared.runtime->Submit(std::move(prepared.parsed.request), stream);
   if (id.ok()) {
-    stream_->SetRequest(*prepared->runtime, *id);
+    stream->SetRequest(*prepared.runtime, *id);
   } else {
-    core_.requests.Refused(id.status());
-    stream_->Cancel(id.status());
+    core.requests.Refused(id.status());
+    stream->Cancel(id.status());
   }
 }
 

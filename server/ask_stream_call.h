@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "server/ask_setup.h"
 #include "server/call_context.h"
 #include "server/call_metrics.h"
 #include "server/response_stream.h"
@@ -26,6 +27,8 @@ class AskStreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  private:
   void Begin(const grpc::ByteBuffer& bytes);
   void Refuse(const absl::Status& status);
+  static void Submit(ServerCore& core, PreparedQuestion& prepared,
+                     const std::shared_ptr<ResponseStream>& stream);
 
   void Write(const v1::AskStreamResponse& event) override;
   void End(const absl::Status& status) override;

@@ -72,11 +72,11 @@ grpc::ServerUnaryReactor* ClipService::ImportClip(grpc::CallbackServerContext* c
                                                   const grpc::ByteBuffer* request,
                                                   grpc::ByteBuffer* response) {
   return ServeUnary<v1::ImportClipRequest>(
-      core_, Method::kImportClip, nullptr, context, request, response,
-      [](const CallContext&,
-         const v1::ImportClipRequest&) -> absl::StatusOr<v1::ImportClipResponse> {
-        return MakeError(absl::StatusCode::kUnimplemented, "FEATURE_OFF",
-                         "import by url is off: no host is on the server's allow-list");
+      core_, Method::kImportClip, &core_.disk, context, request, response,
+      [this](const CallContext& call,
+             const v1::ImportClipRequest& in) -> absl::StatusOr<v1::ImportClipResponse> {
+        if (absl::Status status = RefuseWhileDraining(core_); !status.ok()) return status;
+        return core_.importer.Import(call.tenant, in);
       });
 }
 

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "runtime/base/error.h"
 
@@ -335,6 +336,81 @@ void AddClipRows(std::vector<Row>& rows) {
                        "A second, averaged over 10 s; slower upload streams end."));
 }
 
+// A list of values between commas; `parse` appends one value or says false.
+template <typename T>
+Row List(std::string name, std::string range, Field<std::vector<T>> field,
+         std::function<bool(absl::string_view, std::vector<T>&)> parse,
+         std::function<std::string(const T&)> format, std::string meaning) {
+  return {name,
+          "",
+          range,
+          meaning,
+          false,
+          [name, range, field, parse](ServerOptions& options, absl::string_view value) {
+            std::vector<T> out;
+            for (const absl::string_view item : absl::StrSplit(value, ',', absl::SkipEmpty())) {
+              if (!parse(item, out)) return BadValue(name, item, range);
+            }
+            field(options) = std::move(out);
+            return absl::OkStatus();
+          },
+          [field, format](const ServerOptions& options) {
+            const std::string text =
+                absl::StrJoin(Get(field, options), ",",
+                              [&](std::string* out, const T& item) { out->append(format(item)); });
+            return text.empty() ? std::string("(empty)") : text;
+          }};
+}
+
+bool ParseHost(absl::string_view host, std::vector<std::string>& out) {
+  absl::string_view name = host;
+  absl::ConsumePrefix(&name, "*.");
+  const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '-' || c == '.';
+  });
+  if (plain) out.emplace_back(host);
+  return plain;
+}
+
+bool ParsePort(absl::string_view text, std::vector<int>& out) {
+  int port = 0;
+  if (!absl::SimpleAtoi(text, &port) || port < 1 || port > 65535) return false;
+  out.push_back(port);
+  return true;
+}
+
+bool ParseNetwork(absl::string_view text, std::vector<IpNetwork>& out) {
+  absl::StatusOr<IpNetwork> network = IpNetwork::Parse(text);
+  if (network.ok()) out.push_back(*std::move(network));
+  return network.ok();
+}
+
+void AddUrlRows(std::vector<Row>& rows) {
+  rows.push_back(List<std::string>(
+      "url-hosts", "names like media.example.org or *.example.org",
+      VNSA_FIELD(std::vector<std::string>, urls.hosts), ParseHost,
+      [](const std::string& host) { return host; },
+      "Hosts that clips may be fetched from; empty: no fetching."));
+  rows.push_back(List<int>(
+      "url-ports", "1 to 65535", VNSA_FIELD(std::vector<int>, urls.ports), ParsePort,
+      [](const int& port) { return absl::StrCat(port); }, "Ports that clips may be fetched from."));
+  rows.push_back(
+      Flag("url-http", VNSA_FIELD(bool, urls.allow_http), "Fetch over http too, not only https."));
+  rows.push_back(List<IpNetwork>(
+      "url-networks", "networks like 10.0.0.0/8", VNSA_FIELD(std::vector<IpNetwork>, urls.networks),
+      ParseNetwork, [](const IpNetwork& network) { return network.ToString(); },
+      "Addresses that may be fetched from beside public ones."));
+  rows.push_back(Number<int>("url-redirects", "redirects", 0, 10,
+                             VNSA_FIELD(int, urls.max_redirects),
+                             "Followed in one fetch; each is checked like the first address."));
+  rows.push_back(
+      Seconds("url-timeout", 1, 86400, VNSA_FIELD(absl::Duration, urls.timeout), "Longest fetch."));
+  rows.push_back(Bytes("url-min-rate", 0, int64_t{1} << 30, VNSA_FIELD(int64_t, urls.min_rate),
+                       "A second, over 10 s; slower fetches end."));
+  rows.push_back(
+      Number<int>("url-fetches", "fetches", 1, 64, VNSA_FIELD(int, urls.threads), "At once."));
+}
+
 void AddRequestRows(std::vector<Row>& rows) {
   rows.push_back(Seconds("default-deadline", 1, 86400, VNSA_FIELD(absl::Duration, default_deadline),
                          "Time for a question whose caller set no deadline."));
@@ -382,6 +458,7 @@ const std::vector<Row>& Rows() {
     AddMediaRows(*rows);
     AddListenRows(*rows);
     AddClipRows(*rows);
+    AddUrlRows(*rows);
     AddRequestRows(*rows);
     AddLifeRows(*rows);
     return rows;

@@ -11,6 +11,7 @@
 #include "runtime/serving/runtime.h"
 #include "runtime/telemetry/log.h"
 #include "server/clip_store/clip_store.h"
+#include "server/url_fetch/url_guard.h"
 
 namespace videonsa {
 
@@ -27,11 +28,24 @@ struct QuestionLimits {
   int max_top_logprobs = 20;
 };
 
+/// Fetching clips from URLs; see UrlRules. Off while no host is allowed.
+struct UrlOptions {
+  std::vector<std::string> hosts;
+  std::vector<int> ports = {443};
+  bool allow_http = false;
+  std::vector<IpNetwork> networks;
+  int max_redirects = 0;
+  absl::Duration timeout = absl::Seconds(120);  ///< of one fetch
+  int64_t min_rate = 64 * 1024;                 ///< bytes a second
+  int threads = 4;
+};
+
 /// Everything the server can be told. Each field is one row of the table in options.cc.
 struct ServerOptions {
   RuntimeOptions runtime;
   ClipStoreOptions clips;
   QuestionLimits question;
+  UrlOptions urls;
 
   std::string listen = "127.0.0.1:8090";
   std::string admin_listen = "127.0.0.1:0";    ///< empty: none

@@ -69,20 +69,17 @@ absl::Status ParsePixels(int64_t min, int64_t max, const std::string& min_field,
   return absl::OkStatus();
 }
 
-absl::Status UrlRefused(const std::string& field) {
-  return MakeError(absl::StatusCode::kPermissionDenied,
-                   ErrorInfo{.reason = "URL_NOT_ALLOWED", .field = field},
-                   "this url may not be fetched");
-}
+}  // namespace
 
 // The bytes of a clip or picture from either of its sources; exactly one must be set.
 template <typename Input>
-absl::Status ResolveSource(const Input& input, const std::string& field, int64_t max_inline,
-                           const QuestionParser::Resolver& resolve, MediaSource& source,
-                           std::vector<std::shared_ptr<void>>& holds) {
+absl::Status QuestionParser::ResolveSource(const Input& input, const std::string& field,
+                                           const Sources& sources, MediaSource& source,
+                                           std::vector<std::shared_ptr<void>>& holds) const {
+  const int64_t max_inline = limits_.max_inline_bytes;
   switch (input.source_case()) {
     case Input::kClip: {
-      VNSA_ASSIGN_OR_RETURN(ClipLease lease, resolve(input.clip()));
+      VNSA_ASSIGN_OR_RETURN(ClipLease lease, sources.resolve(input.clip()));
       source = std::move(lease.source);
       holds.push_back(std::move(lease.hold));
       return absl::OkStatus();
@@ -104,17 +101,16 @@ absl::Status ResolveSource(const Input& input, const std::string& field, int64_t
       return absl::OkStatus();
     }
     case Input::kUrl:
-      return UrlRefused(absl::StrCat(field, ".url"));
+      return sources.check_url(input.url());
     case Input::SOURCE_NOT_SET:
       break;
   }
-  return InvalidField(field, "names no source: set clip or inline_data");
+  return InvalidField(field, "names no source: set clip, url or inline_data");
 }
 
-}  // namespace
-
 absl::StatusOr<ParsedQuestion> QuestionParser::Parse(const v1::Question& question,
-                                                     const Resolver& resolve) const {
+                                                     const Resolver& resolve,
+                                                     const UrlCheck& check_url) const {
   if (!question.session().empty()) return NotImplemented("question.session");
   ParsedQuestion out;
   GenerateRequest& request = out.request;
@@ -139,11 +135,11 @@ absl::StatusOr<ParsedQuestion> QuestionParser::Parse(const v1::Question& questio
       return OutOfRange("question.priority", absl::StrCat(static_cast<int>(question.priority())),
                         "a known priority");
   }
-  VNSA_RETURN_IF_ERROR(ParseTurns(question, resolve, out));
+  VNSA_RETURN_IF_ERROR(ParseTurns(question, {resolve, check_url}, out));
   return out;
 }
 
-absl::Status QuestionParser::ParseTurns(const v1::Question& question, const Resolver& resolve,
+absl::Status QuestionParser::ParseTurns(const v1::Question& question, const Sources& sources,
                                         ParsedQuestion& out) const {
   if (question.turns().empty())
     return InvalidField("question.turns", "is empty, must be at least 1");
@@ -171,7 +167,7 @@ absl::Status QuestionParser::ParseTurns(const v1::Question& question, const Reso
     }
     for (int j = 0; j < in.parts_size(); ++j) {
       VNSA_RETURN_IF_ERROR(
-          AddPart(in.parts(j), absl::StrCat(field, ".parts[", j, "]"), resolve, turn, budget, out));
+          AddPart(in.parts(j), absl::StrCat(field, ".parts[", j, "]"), sources, turn, budget, out));
     }
     out.request.turns.push_back(std::move(turn));
   }
@@ -196,7 +192,7 @@ absl::Status QuestionParser::AddText(const std::string& text, const std::string&
 }
 
 absl::Status QuestionParser::AddPart(const v1::Part& part, const std::string& field,
-                                     const Resolver& resolve, Turn& turn, Budget& budget,
+                                     const Sources& sources, Turn& turn, Budget& budget,
                                      ParsedQuestion& out) const {
   if (part.content_case() == v1::Part::kText) {
     if (part.text().empty()) return InvalidField(absl::StrCat(field, ".text"), "is empty");
@@ -218,8 +214,8 @@ absl::Status QuestionParser::AddPart(const v1::Part& part, const std::string& fi
     VideoPart video;
     VNSA_ASSIGN_OR_RETURN(video.sampling, ParseSampling(part.clip().sampling(),
                                                         absl::StrCat(field, ".clip.sampling")));
-    VNSA_RETURN_IF_ERROR(ResolveSource(part.clip(), absl::StrCat(field, ".clip"),
-                                       limits_.max_inline_bytes, resolve, video.source, out.holds));
+    VNSA_RETURN_IF_ERROR(
+        ResolveSource(part.clip(), absl::StrCat(field, ".clip"), sources, video.source, out.holds));
     turn.parts.emplace_back(std::move(video));
     return absl::OkStatus();
   }
@@ -231,8 +227,7 @@ absl::Status QuestionParser::AddPart(const v1::Part& part, const std::string& fi
                                    image.max_pixels));
   VNSA_RETURN_IF_ERROR(
       ParseMode(part.image().mode(), absl::StrCat(image_field, ".mode"), image.mode));
-  VNSA_RETURN_IF_ERROR(ResolveSource(part.image(), image_field, limits_.max_inline_bytes, resolve,
-                                     image.source, out.holds));
+  VNSA_RETURN_IF_ERROR(ResolveSource(part.image(), image_field, sources, image.source, out.holds));
   turn.parts.emplace_back(std::move(image));
   return absl::OkStatus();
 }

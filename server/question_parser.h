@@ -29,6 +29,8 @@ class QuestionParser {
  public:
   /// Takes a stored clip into use.
   using Resolver = std::function<absl::StatusOr<ClipLease>(const std::string& name)>;
+  /// Whether a url may be fetched; if so, the question parses with an empty source in its place.
+  using UrlCheck = std::function<absl::Status(const std::string& url)>;
 
   /// Requires: both outlive the parser.
   QuestionParser(const QuestionLimits& limits, const ModelFacts& model)
@@ -36,17 +38,25 @@ class QuestionParser {
 
   /// Errors: INVALID_ARGUMENT (FIELD_INVALID, TOO_MANY_FRAMES, MEDIA_TOO_LARGE), PERMISSION_DENIED
   ///         (URL_NOT_ALLOWED), UNIMPLEMENTED (sessions), and those of `resolve`.
-  absl::StatusOr<ParsedQuestion> Parse(const v1::Question& question, const Resolver& resolve) const;
+  absl::StatusOr<ParsedQuestion> Parse(const v1::Question& question, const Resolver& resolve,
+                                       const UrlCheck& check_url) const;
 
  private:
   struct Budget {
     int64_t text_bytes = 0;
     int visuals = 0;
   };
-  absl::Status ParseTurns(const v1::Question& question, const Resolver& resolve,
+  struct Sources {
+    const Resolver& resolve;
+    const UrlCheck& check_url;
+  };
+  absl::Status ParseTurns(const v1::Question& question, const Sources& sources,
                           ParsedQuestion& out) const;
-  absl::Status AddPart(const v1::Part& part, const std::string& field, const Resolver& resolve,
+  absl::Status AddPart(const v1::Part& part, const std::string& field, const Sources& sources,
                        Turn& turn, Budget& budget, ParsedQuestion& out) const;
+  template <typename Input>
+  absl::Status ResolveSource(const Input& input, const std::string& field, const Sources& sources,
+                             MediaSource& source, std::vector<std::shared_ptr<void>>& holds) const;
   absl::Status AddText(const std::string& text, const std::string& field, Budget& budget) const;
   absl::StatusOr<VideoSampling> ParseSampling(const v1::VideoSampling& in,
                                               const std::string& field) const;

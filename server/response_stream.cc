@@ -33,6 +33,16 @@ absl::Status ReaderTooSlow(int64_t behind, int64_t limit) {
 ResponseStream::ResponseStream(ServerCore& core, Question question, Writer* writer)
     : core_(core), question_(std::move(question)), writer_(writer) {}
 
+void ResponseStream::Hold(std::vector<std::shared_ptr<void>> holds) {
+  absl::MutexLock lock(&mutex_);
+  for (std::shared_ptr<void>& hold : holds) question_.holds.push_back(std::move(hold));
+}
+
+bool ResponseStream::ended() const {
+  absl::MutexLock lock(&mutex_);
+  return ended_;
+}
+
 void ResponseStream::SetRequest(Runtime& runtime, RequestId id) {
   std::function<void()> cancel;
   {

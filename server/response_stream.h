@@ -25,7 +25,7 @@ namespace videonsa {
 /// Invariants: at most one write in flight; its message is not touched until OnWritten; the
 /// writer's
 ///             Finish is called exactly once, the first end wins; events come in the order
-///             accepted, progress*, prefill, delta*, final.
+///             accepted, progress*, prefill, delta*, final; progress of fetching comes before.
 /// Threads:    any. Lifetime: shared by runtime and call; the call detaches before it dies.
 class ResponseStream : public ResponseSink, public Watched {
  public:
@@ -62,6 +62,10 @@ class ResponseStream : public ResponseSink, public Watched {
 
   // From the call.
   void OnWritten(bool ok);
+  /// Keeps `holds` until the request ends. Requires: called before SetRequest.
+  void Hold(std::vector<std::shared_ptr<void>> holds);
+  /// Whether the writer has been told its end.
+  bool ended() const;
   /// Ends the stream now with `status` and cancels the request.
   void Cancel(const absl::Status& status);
   /// The writer dies; nothing is called on it any more.
@@ -78,7 +82,7 @@ class ResponseStream : public ResponseSink, public Watched {
   std::function<void()> CancelRequest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   ServerCore& core_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   Question question_ ABSL_GUARDED_BY(mutex_);
   Writer* writer_ ABSL_GUARDED_BY(mutex_);  // null once detached
   Runtime* runtime_ ABSL_GUARDED_BY(mutex_) = nullptr;

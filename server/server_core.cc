@@ -25,6 +25,7 @@ ServerCore::ServerCore(const ServerOptions& options_in, const Clock& clock_in,
       clips(clips_in),
       calls(metrics_in, clock_in),
       requests(metrics_in),
+      importer(options.urls, options.clips.max_clip_bytes, clips, clock, metrics),
       disk(kDiskThreads, kDiskQueue),
       probing(kProbeThreads, kProbeQueue),
       start_time(clock_in.Now()) {

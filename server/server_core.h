@@ -8,6 +8,7 @@
 #include "runtime/serving/runtime.h"
 #include "runtime/telemetry/metrics.h"
 #include "server/call_metrics.h"
+#include "server/clip_importer.h"
 #include "server/clip_store/clip_store.h"
 #include "server/options.h"
 #include "server/request_metrics.h"
@@ -33,6 +34,7 @@ class ServerCore {
   ClipStore& clips;
   CallMetrics calls;
   RequestMetrics requests;
+  ClipImporter importer;
   WorkerPool disk;     ///< uploads and clip records
   WorkerPool probing;  ///< Runtime::Probe and Runtime::Estimate
   Watchdog watchdog;

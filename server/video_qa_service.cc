@@ -42,6 +42,9 @@ grpc::ServerUnaryReactor* VideoQaService::Estimate(grpc::CallbackServerContext* 
              const v1::EstimateRequest& in) -> absl::StatusOr<v1::EstimateResponse> {
         absl::StatusOr<PreparedQuestion> prepared = PrepareQuestion(core_, call, in.question());
         if (!prepared.ok()) return prepared.status();
+        if (prepared->needs_fetch) {
+          return InvalidField("question", "names a url; import it first and name the clip");
+        }
         absl::StatusOr<EstimateResult> result =
             prepared->runtime->Estimate(prepared->parsed.request);
         if (!result.ok()) return result.status();

@@ -243,6 +243,7 @@ VideonsaServer::~VideonsaServer() {
   admin_.reset();
   if (core_ != nullptr) {
     core_->MoveTo(ServerState::kDraining);  // so that queued estimates end at once
+    core_->importer.Stop();
     core_->probing.Stop();
     core_->disk.Stop();
   }

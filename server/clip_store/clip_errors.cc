@@ -40,4 +40,8 @@ absl::Status ClipNotReady(const v1::Clip& clip) {
                    "the clip is not ready yet");
 }
 
+bool IsArriving(const v1::Clip& clip) {
+  return clip.state() == v1::Clip::STATE_UPLOADING || clip.state() == v1::Clip::STATE_FETCHING;
+}
+
 }  // namespace videonsa

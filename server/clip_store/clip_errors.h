@@ -15,4 +15,7 @@ absl::Status ClipFailed(const v1::Clip& clip);
 /// FAILED_PRECONDITION (CLIP_NOT_READY), to be tried again.
 absl::Status ClipNotReady(const v1::Clip& clip);
 
+/// Whether bytes of the clip are still to come, from a client or from a url.
+bool IsArriving(const v1::Clip& clip);
+
 }  // namespace videonsa

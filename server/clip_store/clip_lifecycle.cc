@@ -111,6 +111,11 @@ bool ClipStore::Recover(storage::v1::ClipRecord& record) const {
     case v1::Clip::STATE_PROBING:
     case v1::Clip::STATE_READY:
       return dir_->SizeOf(id + kBin) == size;
+    case v1::Clip::STATE_FETCHING:
+      record.mutable_clip()->set_state(v1::Clip::STATE_FAILED);
+      record.mutable_clip()->set_error_reason("FETCH_FAILED");
+      record.mutable_clip()->set_error_message("the server ended while it fetched the url");
+      [[fallthrough]];
     case v1::Clip::STATE_FAILED:
       dir_->Remove(id + kPart);
       dir_->Remove(id + kBin);

@@ -108,29 +108,38 @@ absl::Status ClipStore::ValidateStart(const v1::StartUploadRequest& request) con
     return InvalidField("size_bytes",
                         absl::StrCat("is ", request.size_bytes(), ", must be at least 1"));
   }
-  if (request.size_bytes() > options_.max_clip_bytes) {
-    return MakeError(
-        absl::StatusCode::kInvalidArgument,
-        ErrorInfo{.reason = "MEDIA_TOO_LARGE",
-                  .metadata = {{"size_bytes", absl::StrCat(request.size_bytes())},
-                               {"limit", absl::StrCat(options_.max_clip_bytes)}},
-                  .field = "size_bytes"},
-        absl::StrCat("size_bytes: is ", request.size_bytes(), ", limit ", options_.max_clip_bytes));
+  VNSA_RETURN_IF_ERROR(CheckSize(request.size_bytes()));
+  return ValidateLabels(request.sha256(), request.display_name(), request.request_id(),
+                        request.has_ttl() ? &request.ttl() : nullptr);
+}
+
+absl::Status ClipStore::CheckSize(int64_t bytes) const {
+  if (bytes <= options_.max_clip_bytes) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument,
+                   ErrorInfo{.reason = "MEDIA_TOO_LARGE",
+                             .metadata = {{"size_bytes", absl::StrCat(bytes)},
+                                          {"limit", absl::StrCat(options_.max_clip_bytes)}},
+                             .field = "size_bytes"},
+                   absl::StrCat("size_bytes: is ", bytes, ", limit ", options_.max_clip_bytes));
+}
+
+absl::Status ClipStore::ValidateLabels(absl::string_view sha256, absl::string_view display_name,
+                                       absl::string_view request_id,
+                                       const google::protobuf::Duration* ttl) const {
+  if (!sha256.empty() && sha256.size() != kDigestBytes) {
+    return InvalidField("sha256", absl::StrCat("has ", sha256.size(), " bytes, not 32"));
   }
-  if (!request.sha256().empty() && request.sha256().size() != kDigestBytes) {
-    return InvalidField("sha256", absl::StrCat("has ", request.sha256().size(), " bytes, not 32"));
+  if (display_name.size() > kMaxDisplayNameBytes) {
+    return InvalidField("display_name", absl::StrCat("has ", display_name.size(), " bytes, limit ",
+                                                     kMaxDisplayNameBytes));
   }
-  if (request.display_name().size() > kMaxDisplayNameBytes) {
-    return InvalidField("display_name", absl::StrCat("has ", request.display_name().size(),
-                                                     " bytes, limit ", kMaxDisplayNameBytes));
+  if (request_id.size() > kMaxRequestIdBytes) {
+    return InvalidField("request_id", absl::StrCat("has ", request_id.size(), " bytes, limit ",
+                                                   kMaxRequestIdBytes));
   }
-  if (request.request_id().size() > kMaxRequestIdBytes) {
-    return InvalidField("request_id", absl::StrCat("has ", request.request_id().size(),
-                                                   " bytes, limit ", kMaxRequestIdBytes));
-  }
-  if (request.has_ttl()) {
-    const std::optional<absl::Duration> ttl = FromProto(request.ttl());
-    if (!ttl || *ttl < absl::Minutes(1) || *ttl > options_.max_ttl) {
+  if (ttl != nullptr) {
+    const std::optional<absl::Duration> value = FromProto(*ttl);
+    if (!value || *value < absl::Minutes(1) || *value > options_.max_ttl) {
       return InvalidField("ttl", absl::StrCat("must be between 60 s and ",
                                               absl::ToInt64Seconds(options_.max_ttl), " s"));
     }
@@ -143,7 +152,7 @@ ClipStore::Usage ClipStore::UsageOf(const std::string& tenant) const {
   for (const auto& [id, entry] : entries_) {
     const v1::Clip& clip = entry->record.clip();
     const bool own = entry->record.tenant() == tenant;
-    const bool uploading = clip.state() == v1::Clip::STATE_UPLOADING;
+    const bool uploading = IsArriving(clip);
     usage.tenant_clips += own;
     usage.tenant_uploads += own && uploading;
     if (clip.state() == v1::Clip::STATE_FAILED) continue;  // has no bytes
@@ -190,7 +199,7 @@ absl::StatusOr<UploadWriter> ClipStore::BeginWrite(const std::string& tenant,
     writer.clip_id = ClipIdOf(clip.name());
     writer.declared_bytes = clip.size_bytes();
     if (clip.state() == v1::Clip::STATE_FAILED) return ClipFailed(clip);
-    if (clip.state() != v1::Clip::STATE_UPLOADING) {  // complete: a repeat of the last chunk
+    if (!IsArriving(clip)) {  // complete: a repeat of the last chunk
       if (offset != clip.size_bytes()) return OffsetMismatch(offset, clip.size_bytes());
       writer.committed_bytes = clip.size_bytes();
       return writer;
@@ -244,9 +253,9 @@ absl::StatusOr<UploadState> ClipStore::Append(const UploadWriter& writer,
   metrics_->upload_bytes.Add(static_cast<double>(size));
   if (chunk.finish()) return Complete(writer);
   absl::MutexLock lock(&mutex_);
-  if (const auto entry = entries_.find(writer.clip_id); entry != entries_.end()) {
-    Touch(*entry->second);
-  }
+  const auto entry = entries_.find(writer.clip_id);
+  if (entry == entries_.end()) return UploadNotFound();  // deleted meanwhile
+  Touch(*entry->second);
   return state;
 }
 

@@ -75,6 +75,7 @@ struct ClipLease {
 /// Files are `<id>.rec` (record), `<id>.part` (arriving bytes), `<id>.bin` (whole clip). A clip
 /// exists while its record does; the record is written after the bytes it speaks of and removed
 /// before them, so a crash leaves at worst bytes without a record, which Open removes.
+/// A crash while the server fetches a clip leaves it FAILED.
 /// Nothing tells one tenant that another's clip exists.
 ///
 /// Threads: all methods may be called from any thread. Those marked [disk] wait for the disk.
@@ -92,6 +93,21 @@ class ClipStore {
   /// Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (QUOTA_EXCEEDED, STORAGE_FULL).
   absl::StatusOr<v1::StartUploadResponse> StartUpload(const std::string& tenant,
                                                       const v1::StartUploadRequest& request);
+
+  /// Reserves a clip whose bytes the server fetches itself, FETCHING and of no size yet, or finds
+  /// the one made earlier by the same request_id. [disk]
+  /// Errors: as StartUpload.
+  struct Import {
+    v1::Clip clip;
+    std::string upload_id;  ///< for the fetcher alone; empty if it is under way already
+  };
+  absl::StatusOr<Import> StartImport(const std::string& tenant,
+                                     const v1::ImportClipRequest& request);
+  /// Reserves room for `bytes` of a FETCHING clip in all; `writer` may then append up to there.
+  /// Errors: NOT_FOUND if it was deleted, INVALID_ARGUMENT (MEDIA_TOO_LARGE), RESOURCE_EXHAUSTED.
+  absl::Status ResizeImport(UploadWriter& writer, int64_t bytes);
+  /// The fetch failed: FAILED with the reason in `status`. [disk]
+  void FailImport(const std::string& id, const absl::Status& status);
 
   /// Opens an upload for appending at `offset`. [disk; reads all stored bytes after a restart]
   /// Errors: NOT_FOUND, ABORTED (OFFSET_MISMATCH), FAILED_PRECONDITION (CLIP_FAILED).
@@ -168,6 +184,10 @@ class ClipStore {
   void Load();
   bool Recover(storage::v1::ClipRecord& record) const;
   absl::Status ValidateStart(const v1::StartUploadRequest& request) const;
+  absl::Status ValidateLabels(absl::string_view sha256, absl::string_view display_name,
+                              absl::string_view request_id,
+                              const google::protobuf::Duration* ttl) const;
+  absl::Status CheckSize(int64_t bytes) const;
   absl::Status CheckQuota(const Usage& usage, int64_t size, StorageDir::Space space) const;
   Usage UsageOf(const std::string& tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<UploadState> Complete(const UploadWriter& writer);

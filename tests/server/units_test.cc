@@ -181,15 +181,19 @@ class QuestionParserTest : public ::testing::Test {
  protected:
   absl::StatusOr<ParsedQuestion> Parse(const v1::Question& question) {
     return QuestionParser(limits_, fake_.model)
-        .Parse(question, [](const std::string& name) -> absl::StatusOr<ClipLease> {
-          if (name != "clips/good") return absl::NotFoundError("no such clip");
-          ClipLease lease;
-          lease.source.path = "stored";
-          return lease;
-        });
+        .Parse(
+            question,
+            [](const std::string& name) -> absl::StatusOr<ClipLease> {
+              if (name != "clips/good") return absl::NotFoundError("no such clip");
+              ClipLease lease;
+              lease.source.path = "stored";
+              return lease;
+            },
+            [this](const std::string& url) { return guard_.CheckUrl(url).status(); });
   }
   QuestionLimits limits_;
   FakeOptions fake_;
+  UrlGuard guard_{UrlRules{}};
 };
 
 TEST_F(QuestionParserTest, TakesAGoodQuestion) {

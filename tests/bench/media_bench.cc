@@ -100,7 +100,7 @@ double ChildrenMb(const std::string& field) {
 }
 
 int Frames(const std::string& clip, double fps, int runs) {
-  auto pool = DecoderPool::Create(DecoderBinary(), 1);
+  auto pool = DecoderPool::Create(DecoderBinary(), 1, {}, {});
   VNSA_CHECK(pool.ok()) << pool.status();
   FramesRun best;
   for (int i = 0; i < runs; ++i) {

@@ -369,7 +369,9 @@ CudaStatus LaunchDecode(const CudaDecodeParams& p, CudaStream stream) {
     if (launched != cudaSuccess) return launched;
   }
   const dim3 grid(static_cast<unsigned>(p.num_q_heads), seqs);
-  cuda::DecodeJoinKernel<<<grid, cuda::kTileThreads, splits * sizeof(float), stream>>>(task);
+  // The unrolled sum reads weights by fours.
+  const size_t weight_bytes = (splits + 3) / 4 * 4 * sizeof(float);
+  cuda::DecodeJoinKernel<<<grid, cuda::kTileThreads, weight_bytes, stream>>>(task);
   return cudaGetLastError();
 }
 

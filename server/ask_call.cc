@@ -52,29 +52,21 @@ void AskCall::Begin(grpc::CallbackServerContext& context, AskReplay& replay,
   if (!found.fresh) return;
   absl::StatusOr<PreparedQuestion> prepared = PrepareQuestion(core_, call_, request.question());
   if (!prepared.ok()) return found.run->Refuse(prepared.status());
-  if (!prepared->needs_fetch) return Submit(*std::move(prepared), nullptr, found.run);
+  if (!prepared->needs_fetch) return Submit(*std::move(prepared), found.run);
   // This call may be gone when the clips are there; the run is not.
-  core_.importer.Localize({.tenant = call_.tenant,
-                           .question = std::move(*request.mutable_question()),
-                           .deadline = call_.deadline,
-                           .cancelled = [run = found.run] { return run->abandoned(); }},
-                          [&core = core_, call = call_,
-                           run = found.run](absl::StatusOr<ClipImporter::Localized> localized) {
-                            if (!localized.ok()) return run->Refuse(localized.status());
-                            absl::StatusOr<PreparedQuestion> again =
-                                PrepareQuestion(core, call, localized->question);
-                            if (!again.ok()) return run->Refuse(again.status());
-                            Submit(*std::move(again), std::move(localized->hold), run);
-                          });
+  FetchQuestion(core_, call_, std::move(*request.mutable_question()),
+                {.cancelled = [run = found.run] { return run->abandoned(); }},
+                [run = found.run](absl::StatusOr<PreparedQuestion> fetched) {
+                  if (!fetched.ok()) return run->Refuse(fetched.status());
+                  Submit(*std::move(fetched), run);
+                });
 }
 
-void AskCall::Submit(PreparedQuestion prepared, std::shared_ptr<void> hold,
-                     const std::shared_ptr<AskRun>& run) {
+void AskCall::Submit(PreparedQuestion prepared, const std::shared_ptr<AskRun>& run) {
   GenerateRequest& question = prepared.parsed.request;
   AskRun::Question rest{.report = question.report,
                         .priority = question.priority,
                         .holds = std::move(prepared.parsed.holds)};
-  if (hold != nullptr) rest.holds.push_back(std::move(hold));
   run->Submit(*prepared.runtime, std::move(question), std::move(rest), run);
 }
 

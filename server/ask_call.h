@@ -29,8 +29,7 @@ class AskCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
  private:
   void Begin(grpc::CallbackServerContext& context, AskReplay& replay,
              const grpc::ByteBuffer& bytes);
-  static void Submit(PreparedQuestion prepared, std::shared_ptr<void> hold,
-                     const std::shared_ptr<AskRun>& run);
+  static void Submit(PreparedQuestion prepared, const std::shared_ptr<AskRun>& run);
 
   ServerCore& core_;
   CallMeter meter_;

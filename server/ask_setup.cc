@@ -41,6 +41,27 @@ absl::StatusOr<PreparedQuestion> PrepareQuestion(ServerCore& core, const CallCon
   return prepared;
 }
 
+void FetchQuestion(ServerCore& core, const CallContext& call, v1::Question question,
+                   FetchControl control,
+                   std::function<void(absl::StatusOr<PreparedQuestion>)> ready) {
+  core.importer.Localize(
+      {.tenant = call.tenant,
+       .question = std::move(question),
+       .deadline = call.deadline,
+       .cancelled = std::move(control.cancelled),
+       .progress = std::move(control.progress)},
+      [&core, call, ready = std::move(ready)](absl::StatusOr<ClipImporter::Localized> localized) {
+        if (!localized.ok()) {
+          core.requests.Refused(localized.status());
+          return ready(localized.status());
+        }
+        absl::StatusOr<PreparedQuestion> prepared =
+            PrepareQuestion(core, call, localized->question);
+        if (prepared.ok()) prepared->parsed.holds.push_back(std::move(localized->hold));
+        ready(std::move(prepared));
+      });
+}
+
 void LogEnded(const CallContext& call, const std::string& ask_id, const absl::Status& status,
               absl::Duration took) {
   const std::optional<ErrorInfo> info = GetErrorInfo(status);

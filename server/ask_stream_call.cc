@@ -49,24 +49,15 @@ void AskStreamCall::Begin(const grpc::ByteBuffer& bytes) {
   core_.watchdog.Add(stream_);
   if (!prepared->needs_fetch) return Submit(core_, *prepared, stream_);
   // This call may be gone when the clips are there; the stream is not.
-  core_.importer.Localize(
-      {.tenant = call_.tenant,
-       .question = std::move(*request.mutable_question()),
-       .deadline = call_.deadline,
-       .cancelled = [stream = stream_] { return stream->ended(); },
+  FetchQuestion(
+      core_, call_, std::move(*request.mutable_question()),
+      {.cancelled = [stream = stream_] { return stream->ended(); },
        .progress = [stream = stream_](int64_t done,
                                       int64_t total) { stream->OnProgress("fetch", done, total); }},
-      [&core = core_, call = call_,
-       stream = stream_](absl::StatusOr<ClipImporter::Localized> localized) {
-        if (!localized.ok()) {
-          core.requests.Refused(localized.status());
-          return stream->Cancel(localized.status());
-        }
-        absl::StatusOr<PreparedQuestion> again = PrepareQuestion(core, call, localized->question);
-        if (!again.ok()) return stream->Cancel(again.status());
-        stream->Hold(std::move(again->parsed.holds));
-        stream->Hold({std::move(localized->hold)});
-        Submit(core, *again, stream);
+      [&core = core_, stream = stream_](absl::StatusOr<PreparedQuestion> fetched) {
+        if (!fetched.ok()) return stream->Cancel(fetched.status());
+        stream->Hold(std::move(fetched->parsed.holds));
+        Submit(core, *fetched, stream);
       });
 }
 

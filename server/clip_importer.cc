@@ -26,19 +26,9 @@ absl::Status Cancelled() {
   return MakeError(absl::StatusCode::kCancelled, "CANCELLED", "the request was cancelled");
 }
 
-UrlRules RulesOf(const UrlOptions& options) {
-  return {.hosts = options.hosts,
-          .ports = options.ports,
-          .allow_http = options.allow_http,
-          .networks = options.networks,
-          .max_redirects = options.max_redirects};
-}
-
 FetchLimits LimitsOf(const UrlOptions& options, int64_t max_bytes) {
-  FetchLimits limits;
+  FetchLimits limits = options.limits;
   limits.max_bytes = max_bytes;
-  limits.total = options.timeout;
-  limits.min_rate = options.min_rate;
   return limits;
 }
 
@@ -104,9 +94,10 @@ class ClipImporter::Arrival : public FetchSink {
 };
 
 ClipImporter::ClipImporter(const UrlOptions& options, int64_t max_clip_bytes, ClipStore& clips,
-                           const Clock& clock, MetricsRegistry& metrics)
-    : fetcher_(RulesOf(options), LimitsOf(options, max_clip_bytes)),
+                           WorkerPool& disk, const Clock& clock, MetricsRegistry& metrics)
+    : fetcher_(options.rules, LimitsOf(options, max_clip_bytes)),
       clips_(clips),
+      disk_(disk),
       clock_(clock),
       fetched_(metrics.AddCounter("videonsa_url_fetches_total", "Ended fetches of urls.",
                                   {{"outcome", "ok"}})),
@@ -114,15 +105,13 @@ ClipImporter::ClipImporter(const UrlOptions& options, int64_t max_clip_bytes, Cl
                                   {{"outcome", "refused"}})),
       failed_(metrics.AddCounter("videonsa_url_fetches_total", "Ended fetches of urls.",
                                  {{"outcome", "failed"}})),
-      fetches_(options.threads, kQueue),
-      discards_(1, kQueue) {}
+      fetches_(options.threads, kQueue) {}
 
 ClipImporter::~ClipImporter() { Stop(); }
 
 void ClipImporter::Stop() {
   stopping_ = true;
   fetches_.Stop();
-  discards_.Stop();
 }
 
 absl::Status ClipImporter::FetchInto(const std::string& url, const ClipStore::Import& import,
@@ -226,8 +215,8 @@ absl::StatusOr<ClipImporter::Localized> ClipImporter::FetchAll(const Task& task)
 
 // Leaves to expiry what cannot be queued.
 void ClipImporter::Discard(const std::string& tenant, const std::vector<std::string>& names) {
-  discards_.TrySubmit([this, tenant, names] {
-    for (const std::string& name : names) clips_.Delete(tenant, name).IgnoreError();
+  disk_.TrySubmit([&clips = clips_, tenant, names] {
+    for (const std::string& name : names) clips.Delete(tenant, name).IgnoreError();
   });
 }
 

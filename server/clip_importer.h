@@ -21,12 +21,12 @@ namespace videonsa {
 
 /// The fetch stage: brings clips from allowed URLs into the clip store, a few at a time.
 ///
-/// Threads: all methods may be called from any thread. Lifetime: the store outlives it; Stop or the
-///          destructor cancels what is under way.
+/// Threads: all methods may be called from any thread. Lifetime: store and disk outlive it; Stop
+///          or the destructor cancels what is under way.
 class ClipImporter {
  public:
   ClipImporter(const UrlOptions& options, int64_t max_clip_bytes, ClipStore& clips,
-               const Clock& clock, MetricsRegistry& metrics);
+               WorkerPool& disk, const Clock& clock, MetricsRegistry& metrics);
   ~ClipImporter();
 
   /// ImportClip: makes the clip and fetches it later. [disk]
@@ -72,11 +72,11 @@ class ClipImporter {
 
   const UrlFetcher fetcher_;
   ClipStore& clips_;
+  WorkerPool& disk_;
   const Clock& clock_;
   const Counter fetched_, refused_, failed_;
   std::atomic<bool> stopping_{false};
   WorkerPool fetches_;
-  WorkerPool discards_;
 };
 
 }  // namespace videonsa

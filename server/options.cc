@@ -388,24 +388,26 @@ bool ParseNetwork(absl::string_view text, std::vector<IpNetwork>& out) {
 void AddUrlRows(std::vector<Row>& rows) {
   rows.push_back(List<std::string>(
       "url-hosts", "names like media.example.org or *.example.org",
-      VNSA_FIELD(std::vector<std::string>, urls.hosts), ParseHost,
+      VNSA_FIELD(std::vector<std::string>, urls.rules.hosts), ParseHost,
       [](const std::string& host) { return host; },
       "Hosts that clips may be fetched from; empty: no fetching."));
   rows.push_back(List<int>(
-      "url-ports", "1 to 65535", VNSA_FIELD(std::vector<int>, urls.ports), ParsePort,
+      "url-ports", "1 to 65535", VNSA_FIELD(std::vector<int>, urls.rules.ports), ParsePort,
       [](const int& port) { return absl::StrCat(port); }, "Ports that clips may be fetched from."));
-  rows.push_back(
-      Flag("url-http", VNSA_FIELD(bool, urls.allow_http), "Fetch over http too, not only https."));
+  rows.push_back(Flag("url-http", VNSA_FIELD(bool, urls.rules.allow_http),
+                      "Fetch over http too, not only https."));
   rows.push_back(List<IpNetwork>(
-      "url-networks", "networks like 10.0.0.0/8", VNSA_FIELD(std::vector<IpNetwork>, urls.networks),
-      ParseNetwork, [](const IpNetwork& network) { return network.ToString(); },
+      "url-networks", "networks like 10.0.0.0/8",
+      VNSA_FIELD(std::vector<IpNetwork>, urls.rules.networks), ParseNetwork,
+      [](const IpNetwork& network) { return network.ToString(); },
       "Addresses that may be fetched from beside public ones."));
   rows.push_back(Number<int>("url-redirects", "redirects", 0, 10,
-                             VNSA_FIELD(int, urls.max_redirects),
+                             VNSA_FIELD(int, urls.rules.max_redirects),
                              "Followed in one fetch; each is checked like the first address."));
-  rows.push_back(
-      Seconds("url-timeout", 1, 86400, VNSA_FIELD(absl::Duration, urls.timeout), "Longest fetch."));
-  rows.push_back(Bytes("url-min-rate", 0, int64_t{1} << 30, VNSA_FIELD(int64_t, urls.min_rate),
+  rows.push_back(Seconds("url-timeout", 1, 86400, VNSA_FIELD(absl::Duration, urls.limits.total),
+                         "Longest fetch."));
+  rows.push_back(Bytes("url-min-rate", 0, int64_t{1} << 30,
+                       VNSA_FIELD(int64_t, urls.limits.min_rate),
                        "A second, over 10 s; slower fetches end."));
   rows.push_back(
       Number<int>("url-fetches", "fetches", 1, 64, VNSA_FIELD(int, urls.threads), "At once."));

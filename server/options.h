@@ -11,7 +11,7 @@
 #include "runtime/serving/runtime.h"
 #include "runtime/telemetry/log.h"
 #include "server/clip_store/clip_store.h"
-#include "server/url_fetch/url_guard.h"
+#include "server/url_fetch/url_fetcher.h"
 
 namespace videonsa {
 
@@ -30,13 +30,8 @@ struct QuestionLimits {
 
 /// Fetching clips from URLs; see UrlRules. Off while no host is allowed.
 struct UrlOptions {
-  std::vector<std::string> hosts;
-  std::vector<int> ports = {443};
-  bool allow_http = false;
-  std::vector<IpNetwork> networks;
-  int max_redirects = 0;
-  absl::Duration timeout = absl::Seconds(120);  ///< of one fetch
-  int64_t min_rate = 64 * 1024;                 ///< bytes a second
+  UrlRules rules;
+  FetchLimits limits;  ///< max_bytes is ClipStoreOptions::max_clip_bytes
   int threads = 4;
 };
 

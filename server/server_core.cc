@@ -25,9 +25,9 @@ ServerCore::ServerCore(const ServerOptions& options_in, const Clock& clock_in,
       clips(clips_in),
       calls(metrics_in, clock_in),
       requests(metrics_in),
-      importer(options.urls, options.clips.max_clip_bytes, clips, clock, metrics),
       disk(kDiskThreads, kDiskQueue),
       probing(kProbeThreads, kProbeQueue),
+      importer(options.urls, options.clips.max_clip_bytes, clips, disk, clock, metrics),
       start_time(clock_in.Now()) {
   constexpr std::array<const char*, 4> kNames = {"loading", "ready", "draining", "failed"};
   for (size_t i = 0; i < kNames.size(); ++i) {

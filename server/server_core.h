@@ -34,9 +34,9 @@ class ServerCore {
   ClipStore& clips;
   CallMetrics calls;
   RequestMetrics requests;
-  ClipImporter importer;
   WorkerPool disk;     ///< uploads and clip records
   WorkerPool probing;  ///< Runtime::Probe and Runtime::Estimate
+  ClipImporter importer;
   Watchdog watchdog;
   const absl::Time start_time;
 

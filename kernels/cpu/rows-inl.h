@@ -8,6 +8,7 @@
 #define VIDEONSA_KERNELS_CPU_ROWS_INL_H_
 #endif
 
+#include <algorithm>
 #include <cstdint>
 
 #include "hwy/highway.h"
@@ -26,10 +27,13 @@ HWY_INLINE void* RowOf(void* data, DType dtype, int64_t offset) {
   return static_cast<char*>(data) + offset * static_cast<int64_t>(SizeOf(dtype));
 }
 
-// The first `count` lanes, the others zero.
+// The first `count` lanes, the others zero. Copied, for on targets without masked loads (SSE4)
+// MaskedLoad reads the whole vector, past the end of the row.
 HWY_INLINE RowVec LoadLanes(RowTag d, const float* HWY_RESTRICT from, int64_t count) {
   if (count == static_cast<int64_t>(hn::Lanes(d))) return hn::LoadU(d, from);
-  return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(count)), d, from);
+  HWY_ALIGN float tail[hn::MaxLanes(RowTag())] = {};
+  std::copy_n(from, count, tail);
+  return hn::Load(d, tail);
 }
 
 // Rounds to bf16, nearest even; NaN stays NaN.

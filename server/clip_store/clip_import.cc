@@ -1,23 +1,22 @@
 // The part of ClipStore for clips that the server fetches itself.
-#include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
 #include "server/clip_store/clip_errors.h"
 #include "server/clip_store/clip_store.h"
 #include "server/clip_store/clip_store_metrics.h"
-#include "server/proto_time.h"
-#include "server/random_id.h"
 
 namespace videonsa {
 
 absl::StatusOr<ClipStore::Import> ClipStore::StartImport(const std::string& tenant,
                                                          const v1::ImportClipRequest& request) {
-  VNSA_RETURN_IF_ERROR(ValidateLabels(request.sha256(), request.display_name(),
-                                      request.request_id(),
-                                      request.has_ttl() ? &request.ttl() : nullptr));
+  v1::StartUploadRequest labels;
+  labels.set_request_id(request.request_id());
+  labels.set_sha256(request.sha256());
+  labels.set_display_name(request.display_name());
+  if (request.has_ttl()) *labels.mutable_ttl() = request.ttl();
+  VNSA_RETURN_IF_ERROR(ValidateLabels(labels));
   const StorageDir::Space space = dir_->FreeSpace();
-  const std::string id = RandomId();
   Import import;
   Change change;
   {
@@ -36,25 +35,14 @@ absl::StatusOr<ClipStore::Import> ClipStore::StartImport(const std::string& tena
       metrics_->quota.Add();
       return quota;
     }
-    auto entry = std::make_unique<Entry>();
-    storage::v1::ClipRecord& record = entry->record;
-    record.set_tenant(tenant);
-    record.set_upload_id(RandomId());
-    record.set_request_id(request.request_id());
-    record.set_expected_sha256(request.sha256());
-    *record.mutable_ttl() = request.has_ttl() ? request.ttl() : ToProto(options_.default_ttl);
-    v1::Clip& clip = *record.mutable_clip();
-    clip.set_name(absl::StrCat("clips/", id));
-    clip.set_state(v1::Clip::STATE_FETCHING);
-    clip.set_display_name(request.display_name());
-    *clip.mutable_create_time() = ToProto(clock_.Now());
+    auto entry = NewEntry(tenant, labels, v1::Clip::STATE_FETCHING);
     change = Touch(*entry);
     import.clip = change.clip;
-    import.upload_id = record.upload_id();
-    entries_[id] = std::move(entry);
+    import.upload_id = entry->record.upload_id();
+    entries_[ClipIdOf(import.clip.name())] = std::move(entry);
   }
   if (absl::Status saved = Save(change); !saved.ok()) {
-    Erase(id, "");
+    Erase(ClipIdOf(import.clip.name()), "");
     return saved;
   }
   return import;

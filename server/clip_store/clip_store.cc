@@ -71,25 +71,12 @@ absl::StatusOr<v1::StartUploadResponse> ClipStore::StartUpload(
         metrics_->quota.Add();
         return quota;
       }
-      const std::string id = RandomId();
-      auto entry = std::make_unique<Entry>();
-      storage::v1::ClipRecord& record = entry->record;
-      record.set_tenant(tenant);
-      record.set_upload_id(RandomId());
-      record.set_request_id(request.request_id());
-      record.set_expected_sha256(request.sha256());
-      *record.mutable_ttl() = request.has_ttl() ? request.ttl() : ToProto(options_.default_ttl);
-      v1::Clip& clip = *record.mutable_clip();
-      clip.set_name(absl::StrCat("clips/", id));
-      clip.set_state(v1::Clip::STATE_UPLOADING);
-      clip.set_display_name(request.display_name());
-      clip.set_size_bytes(request.size_bytes());
-      *clip.mutable_create_time() = ToProto(clock_.Now());
+      auto entry = NewEntry(tenant, request, v1::Clip::STATE_UPLOADING);
       change = Touch(*entry);
       *response.mutable_clip() = change.clip;
       *response.mutable_expire_time() = change.clip.expire_time();
-      response.set_upload_id(record.upload_id());
-      entries_[id] = std::move(entry);
+      response.set_upload_id(entry->record.upload_id());
+      entries_[ClipIdOf(change.clip.name())] = std::move(entry);
     }
   }
   if (absl::Status saved = Save(change); !saved.ok()) {
@@ -109,8 +96,7 @@ absl::Status ClipStore::ValidateStart(const v1::StartUploadRequest& request) con
                         absl::StrCat("is ", request.size_bytes(), ", must be at least 1"));
   }
   VNSA_RETURN_IF_ERROR(CheckSize(request.size_bytes()));
-  return ValidateLabels(request.sha256(), request.display_name(), request.request_id(),
-                        request.has_ttl() ? &request.ttl() : nullptr);
+  return ValidateLabels(request);
 }
 
 absl::Status ClipStore::CheckSize(int64_t bytes) const {
@@ -123,28 +109,45 @@ absl::Status ClipStore::CheckSize(int64_t bytes) const {
                    absl::StrCat("size_bytes: is ", bytes, ", limit ", options_.max_clip_bytes));
 }
 
-absl::Status ClipStore::ValidateLabels(absl::string_view sha256, absl::string_view display_name,
-                                       absl::string_view request_id,
-                                       const google::protobuf::Duration* ttl) const {
-  if (!sha256.empty() && sha256.size() != kDigestBytes) {
-    return InvalidField("sha256", absl::StrCat("has ", sha256.size(), " bytes, not 32"));
+absl::Status ClipStore::ValidateLabels(const v1::StartUploadRequest& request) const {
+  if (!request.sha256().empty() && request.sha256().size() != kDigestBytes) {
+    return InvalidField("sha256", absl::StrCat("has ", request.sha256().size(), " bytes, not 32"));
   }
-  if (display_name.size() > kMaxDisplayNameBytes) {
-    return InvalidField("display_name", absl::StrCat("has ", display_name.size(), " bytes, limit ",
-                                                     kMaxDisplayNameBytes));
+  if (request.display_name().size() > kMaxDisplayNameBytes) {
+    return InvalidField("display_name", absl::StrCat("has ", request.display_name().size(),
+                                                     " bytes, limit ", kMaxDisplayNameBytes));
   }
-  if (request_id.size() > kMaxRequestIdBytes) {
-    return InvalidField("request_id", absl::StrCat("has ", request_id.size(), " bytes, limit ",
-                                                   kMaxRequestIdBytes));
+  if (request.request_id().size() > kMaxRequestIdBytes) {
+    return InvalidField("request_id", absl::StrCat("has ", request.request_id().size(),
+                                                   " bytes, limit ", kMaxRequestIdBytes));
   }
-  if (ttl != nullptr) {
-    const std::optional<absl::Duration> value = FromProto(*ttl);
-    if (!value || *value < absl::Minutes(1) || *value > options_.max_ttl) {
+  if (request.has_ttl()) {
+    const std::optional<absl::Duration> ttl = FromProto(request.ttl());
+    if (!ttl || *ttl < absl::Minutes(1) || *ttl > options_.max_ttl) {
       return InvalidField("ttl", absl::StrCat("must be between 60 s and ",
                                               absl::ToInt64Seconds(options_.max_ttl), " s"));
     }
   }
   return absl::OkStatus();
+}
+
+std::unique_ptr<ClipStore::Entry> ClipStore::NewEntry(const std::string& tenant,
+                                                      const v1::StartUploadRequest& request,
+                                                      v1::Clip::State state) const {
+  auto entry = std::make_unique<Entry>();
+  storage::v1::ClipRecord& record = entry->record;
+  record.set_tenant(tenant);
+  record.set_upload_id(RandomId());
+  record.set_request_id(request.request_id());
+  record.set_expected_sha256(request.sha256());
+  *record.mutable_ttl() = request.has_ttl() ? request.ttl() : ToProto(options_.default_ttl);
+  v1::Clip& clip = *record.mutable_clip();
+  clip.set_name(absl::StrCat("clips/", RandomId()));
+  clip.set_state(state);
+  clip.set_display_name(request.display_name());
+  clip.set_size_bytes(request.size_bytes());
+  *clip.mutable_create_time() = ToProto(clock_.Now());
+  return entry;
 }
 
 ClipStore::Usage ClipStore::UsageOf(const std::string& tenant) const {

@@ -184,9 +184,10 @@ class ClipStore {
   void Load();
   bool Recover(storage::v1::ClipRecord& record) const;
   absl::Status ValidateStart(const v1::StartUploadRequest& request) const;
-  absl::Status ValidateLabels(absl::string_view sha256, absl::string_view display_name,
-                              absl::string_view request_id,
-                              const google::protobuf::Duration* ttl) const;
+  absl::Status ValidateLabels(const v1::StartUploadRequest& request) const;
+  /// A new clip, in `state`, without bytes; `request`'s size is what it will have.
+  std::unique_ptr<Entry> NewEntry(const std::string& tenant, const v1::StartUploadRequest& request,
+                                  v1::Clip::State state) const;
   absl::Status CheckSize(int64_t bytes) const;
   absl::Status CheckQuota(const Usage& usage, int64_t size, StorageDir::Space space) const;
   Usage UsageOf(const std::string& tenant) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

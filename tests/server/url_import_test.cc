@@ -12,11 +12,11 @@ namespace {
 
 ServerOptions OptionsFor(const HttpStub& stub) {
   ServerOptions options = TestServer::Options();
-  options.urls.hosts = {"localhost"};
-  options.urls.ports = {stub.port()};
-  options.urls.allow_http = true;
-  options.urls.networks = {IpNetwork::Parse("127.0.0.0/8").value(),
-                           IpNetwork::Parse("::1").value()};
+  options.urls.rules.hosts = {"localhost"};
+  options.urls.rules.ports = {stub.port()};
+  options.urls.rules.allow_http = true;
+  options.urls.rules.networks = {IpNetwork::Parse("127.0.0.0/8").value(),
+                                 IpNetwork::Parse("::1").value()};
   return options;
 }
 
@@ -26,8 +26,7 @@ void ServeBody(const std::string&, int connection) {
   HttpStub::Send(connection, HttpStub::Ok(Body()));
 }
 
-grpc::Status Import(TestServer& server, const v1::ImportClipRequest& request,
-                    v1::Clip* clip) {
+grpc::Status Import(TestServer& server, const v1::ImportClipRequest& request, v1::Clip* clip) {
   grpc::ClientContext context;
   v1::ImportClipResponse response;
   const grpc::Status status = server.clips().ImportClip(&context, request, &response);

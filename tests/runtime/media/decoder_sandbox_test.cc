@@ -56,6 +56,32 @@ std::string Attempt(const std::string& what) {
   return Attempt(what, **process, absl::Seconds(30));
 }
 
+TEST(DecoderLaunchTest, WhatDecodingNeedsIsAllowed) { EXPECT_EQ(Attempt("thread"), "done"); }
+
+TEST(DecoderLaunchTest, EndsWhenItsProcessorTimeIsUp) {
+  const auto process = DecoderProcess::Start(HostileDecoder(), {.cpu_seconds = 1});
+  ASSERT_TRUE(process.ok()) << process.status();
+  EXPECT_NE(Attempt("burn", **process, absl::Seconds(60)).find("DECODER_DIED"), std::string::npos);
+  EXPECT_EQ((*process)->exit(), DecoderExit::kCpuLimit);
+}
+
+TEST(DecoderLaunchTest, EndsWhenTheWallClockSaysSo) {
+  const auto process = DecoderProcess::Start(HostileDecoder());
+  ASSERT_TRUE(process.ok()) << process.status();
+  EXPECT_NE(Attempt("burn", **process, absl::Milliseconds(50)).find("MEDIA_TOO_LARGE"),
+            std::string::npos);
+  EXPECT_EQ((*process)->exit(), DecoderExit::kWallLimit);
+  EXPECT_FALSE((*process)->Alive());
+}
+
+TEST(DecoderLaunchTest, SaysWhatFailed) {
+  const auto missing = DecoderProcess::Start("/nonexistent/decoder");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(missing.status().message().find("exec failed with errno 2"), std::string::npos)
+      << missing.status();
+}
+
 // Sanitized decoders are not locked in: their runtime opens files and maps what it likes.
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 class EscapeTest : public testing::TestWithParam<const char*> {};
@@ -83,32 +109,6 @@ INSTANTIATE_TEST_SUITE_P(Kernel, EscapeTest,
                                          "perf", "userfault", "keys", "reboot"));
 INSTANTIATE_TEST_SUITE_P(Limits, EscapeTest,
                          testing::Values("limits", "memory-twice", "memory-pieces"));
-
-TEST(DecoderLaunchTest, WhatDecodingNeedsIsAllowed) { EXPECT_EQ(Attempt("thread"), "done"); }
-
-TEST(DecoderLaunchTest, EndsWhenItsProcessorTimeIsUp) {
-  const auto process = DecoderProcess::Start(HostileDecoder(), {.cpu_seconds = 1});
-  ASSERT_TRUE(process.ok()) << process.status();
-  EXPECT_NE(Attempt("burn", **process, absl::Seconds(60)).find("DECODER_DIED"), std::string::npos);
-  EXPECT_EQ((*process)->exit(), DecoderExit::kCpuLimit);
-}
-
-TEST(DecoderLaunchTest, EndsWhenTheWallClockSaysSo) {
-  const auto process = DecoderProcess::Start(HostileDecoder());
-  ASSERT_TRUE(process.ok()) << process.status();
-  EXPECT_NE(Attempt("burn", **process, absl::Milliseconds(50)).find("MEDIA_TOO_LARGE"),
-            std::string::npos);
-  EXPECT_EQ((*process)->exit(), DecoderExit::kWallLimit);
-  EXPECT_FALSE((*process)->Alive());
-}
-
-TEST(DecoderLaunchTest, SaysWhatFailed) {
-  const auto missing = DecoderProcess::Start("/nonexistent/decoder");
-  ASSERT_FALSE(missing.ok());
-  EXPECT_EQ(missing.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(missing.status().message().find("exec failed with errno 2"), std::string::npos)
-      << missing.status();
-}
 
 // Runs `act` in a child inside the decoder's own sandbox and returns how it ended.
 int StatusInside(const std::function<void()>& act) {

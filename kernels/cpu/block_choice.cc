@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/block_choice.cc"
@@ -27,20 +28,22 @@ int Lightest(const float* weights, const int32_t* blocks, int count) {
   return at;
 }
 
-// A weight that at least `keep` blocks reach, 0 if there is no cheap one: the blocks are cut into
-// lanes, and the keep-th largest of the lanes' maxima has keep blocks at or above it.
+// A weight that at least `keep` blocks reach, -inf if there is no cheap one: the blocks are cut
+// into lanes, and the keep-th largest of the lanes' maxima has keep blocks at or above it.
 HWY_ATTR float ReachedByMany(const float* HWY_RESTRICT weights, int own, int keep) {
   constexpr int kMaxSets = 4;
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
   const FloatTag d;
+  const FloatVec none = hn::Set(d, kNone);
   const int lanes = static_cast<int>(kLanes);
   const int sets = (keep + lanes - 1) / lanes;
-  if (sets > kMaxSets || own < 4 * sets * lanes) return 0;
-  alignas(64) float maxima[kMaxSets * 16] = {};
+  if (sets > kMaxSets || own < 4 * sets * lanes) return kNone;
+  alignas(64) float maxima[kMaxSets * 16];
   for (int set = 0; set < sets; ++set) {
-    FloatVec top = hn::Zero(d);
+    FloatVec top = none;
     for (int b = set * lanes; b < own; b += sets * lanes) {
       const auto real = hn::FirstN(d, std::min(lanes, own - b));
-      top = hn::Max(top, hn::IfThenElseZero(real, hn::LoadU(d, weights + b)));
+      top = hn::Max(top, hn::IfThenElse(real, hn::LoadU(d, weights + b), none));
     }
     hn::StoreU(top, d, maxima + set * lanes);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <span>
 
 #include "kernels/cpu/block_choice.h"
 #include "kernels/cpu/branch_attention.h"
@@ -130,31 +131,61 @@ struct SpanTask {
       part.num_tokens = std::min(step, span.num_tokens - token);
       part.rows += token * span.group;
       part.positions += token;
-      CompressedAttention(
-          {part, plan.pooled, CompressedView::kEarlier, p.scale, t.weights, t.importance, nullptr});
+      const CompressedArgs args{
+          part, plan.pooled, CompressedView::kEarlier, p.scale, t.weights, t.importance, nullptr};
+      CompressedAttention(args);
       Finish(part, t, 0, p.probes.o_cmp);
+      uint32_t steep = 0;  // tokens whose weights do not tell their blocks apart
       for (int i = 0; i < part.num_tokens; ++i) {
-        int32_t* blocks = t.blocks + int64_t{token + i} * p.selected_blocks;
-        const float* importance = t.importance + i * stride;
-        const int own = part.positions[i] / kKvPageTokens;
-        const int chosen =
-            ChooseCausalBlocks(importance, own, p.selected_blocks, blocks, t.kept_weights);
-        if (p.reports.selection_weight != nullptr) Weigh(importance, own, blocks, chosen, t);
+        const bool plain = ChooseBlocks(part.positions[i], t.importance + i * stride, false,
+                                        t.blocks + int64_t{token + i} * p.selected_blocks, t);
+        steep |= uint32_t{!plain} << i;
+      }
+      if (steep == 0) continue;
+      LogImportance(args);
+      for (int i = 0; i < part.num_tokens; ++i) {
+        if ((steep >> i & 1) == 0) continue;
+        ChooseBlocks(part.positions[i], t.importance + i * stride, true,
+                     t.blocks + int64_t{token + i} * p.selected_blocks, t);
       }
     }
   }
 
-  // blocks[chosen - 1] is the own block.
-  static void Weigh(const float* importance, int own, const int32_t* blocks, int chosen,
+  // The choice of one token from weights or their logarithms; false, and nothing reported, if it
+  // reaches weights so small that only logarithms tell them apart.
+  bool ChooseBlocks(int position, const float* importance, bool logs, int32_t* blocks,
+                    const NsaThread& t) const {
+    const int own = position / kKvPageTokens;
+    const int chosen =
+        ChooseCausalBlocks(importance, own, p.selected_blocks, blocks, t.kept_weights);
+    const bool reported = p.reports.selection_weight != nullptr;
+    if (!logs && chosen > 1 && (chosen <= own || reported)) {
+      float lightest = importance[blocks[0]], heaviest = lightest;
+      for (int i = 1; i + 1 < chosen; ++i) {
+        lightest = std::min(lightest, importance[blocks[i]]);
+        heaviest = std::max(heaviest, importance[blocks[i]]);
+      }
+      // Where every block is chosen, only their shares matter.
+      if ((chosen <= own ? lightest : heaviest) < kLeastPlainWeight) return false;
+    }
+    if (reported) Weigh(importance, logs, own, {blocks, static_cast<size_t>(chosen - 1)}, t);
+    return true;
+  }
+
+  static void Weigh(const float* importance, bool logs, int own, std::span<const int32_t> earlier,
                     const NsaThread& t) {
-    double sum = 0;
-    for (int i = 0; i + 1 < chosen; ++i) sum += importance[blocks[i]];
-    if (!(sum > 0)) {
+    if (earlier.empty()) {
       t.selection_weight[own] += 1;
       return;
     }
-    for (int i = 0; i + 1 < chosen; ++i)
-      t.selection_weight[blocks[i]] += importance[blocks[i]] / sum;
+    float top = importance[earlier[0]];
+    for (int32_t block : earlier) top = std::max(top, importance[block]);
+    const auto weight = [&](int32_t block) {
+      return logs ? std::exp2(double{importance[block]} - top) : double{importance[block]};
+    };
+    double sum = 0;
+    for (int32_t block : earlier) sum += weight(block);
+    for (int32_t block : earlier) t.selection_weight[block] += weight(block) / sum;
   }
 
   void Report(const NsaSpan& span, const NsaThread& t) const {

@@ -1,6 +1,7 @@
 #include "kernels/cpu/compressed_attention.h"
 
 #include <algorithm>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/compressed_attention.cc"
@@ -8,6 +9,7 @@
 #include "kernels/cpu/highway_targets.h"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
+#include "hwy/contrib/math/math-inl.h"
 // clang-format on
 #include "kernels/cpu/tile-inl.h"
 
@@ -25,9 +27,10 @@ BlockRange VisibleBlocks(const CompressedArgs& a, int position) {
   return {position / kKvPageTokens, a.pooled.num_blocks};
 }
 
-// Turns logits of the blocks in `tiles` into weights; returns the log-sum-exp in log2 units.
-HWY_ATTR float BlockSoftmax(BlockRange tiles, BlockRange visible, float log2_scale,
-                            float* HWY_RESTRICT w) {
+// Scales logits of the blocks in `tiles` to log2 units, -inf where not visible; returns the
+// highest.
+HWY_ATTR FloatVec ScaleLogits(BlockRange tiles, BlockRange visible, float log2_scale,
+                              float* HWY_RESTRICT w) {
   const FloatTag d;
   const FloatVec c = hn::Set(d, log2_scale);
   const FloatVec minus_inf = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -42,15 +45,32 @@ HWY_ATTR float BlockSoftmax(BlockRange tiles, BlockRange visible, float log2_sca
     top = hn::Max(top, x);
     hn::StoreU(x, d, w + b);
   }
-  top = hn::MaxOfLanes(d, top);
+  return hn::MaxOfLanes(d, top);
+}
+
+// Sum of 2^(x - top) over scaled logits, which become these powers if kStore.
+template <bool kStore>
+HWY_ATTR float SumOfPowers(BlockRange tiles, FloatVec top, float* HWY_RESTRICT w) {
+  const FloatTag d;
+  const FloatVec minus_inf = hn::Set(d, -std::numeric_limits<float>::infinity());
+  const int begin = tiles.first * kKvPageTokens, end = tiles.last * kKvPageTokens;
   FloatVec sum = hn::Zero(d);
   for (int b = begin; b < end; b += static_cast<int>(kLanes)) {
     const FloatVec x = hn::LoadU(d, w + b);
     const FloatVec p = hn::IfThenElseZero(hn::Gt(x, minus_inf), Exp2(hn::Sub(x, top)));
     sum = hn::Add(sum, p);
-    hn::StoreU(p, d, w + b);
+    if constexpr (kStore) hn::StoreU(p, d, w + b);
   }
-  const float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
+// Turns logits of the blocks in `tiles` into weights; returns the log-sum-exp in log2 units.
+HWY_ATTR float BlockSoftmax(BlockRange tiles, BlockRange visible, float log2_scale,
+                            float* HWY_RESTRICT w) {
+  const FloatTag d;
+  const int begin = tiles.first * kKvPageTokens, end = tiles.last * kKvPageTokens;
+  const FloatVec top = ScaleLogits(tiles, visible, log2_scale, w);
+  const float total = SumOfPowers<true>(tiles, top, w);
   const FloatVec inverse = hn::Set(d, total > 0 ? 1.0f / total : 0.0f);
   for (int b = begin; b < end; b += static_cast<int>(kLanes)) {
     hn::StoreU(hn::Mul(hn::LoadU(d, w + b), inverse), d, w + b);
@@ -70,15 +90,44 @@ HWY_ATTR void SumRows(const CompressedArgs& a, int token, int stride, BlockRange
   }
 }
 
-HWY_ATTR void CompressedAttentionT(const CompressedArgs& a) {
+// Log2 of what SumRows gives, from log2 weights; finite, whatever the logits were.
+HWY_ATTR void SumLogRows(const CompressedArgs& a, int token, int stride, BlockRange tiles) {
+  const FloatTag d;
+  const FloatVec lowest = hn::Set(d, std::numeric_limits<float>::lowest());
+  const float* HWY_RESTRICT w = a.weights + int64_t{token} * a.span.group * stride;
+  float* HWY_RESTRICT to = a.importance + int64_t{token} * stride;
+  for (int b = tiles.first * kKvPageTokens; b < tiles.last * kKvPageTokens;
+       b += static_cast<int>(kLanes)) {
+    FloatVec top = lowest;
+    for (int i = 0; i < a.span.group; ++i) top = hn::Max(hn::LoadU(d, w + i * stride + b), top);
+    FloatVec sum = hn::Zero(d);
+    for (int i = 0; i < a.span.group; ++i) {
+      sum = hn::Add(sum, Exp2(hn::Sub(hn::LoadU(d, w + i * stride + b), top)));
+    }
+    const FloatVec x = hn::Add(top, hn::Log2(d, sum));
+    hn::StoreU(hn::IfThenElse(hn::Gt(x, lowest), x, lowest), d, to + b);
+  }
+}
+
+// Blocks that any of the tokens sees, and the tiles they lie in.
+struct Seen {
+  BlockRange blocks;
+  BlockRange tiles;
+};
+
+Seen SeenBySpan(const CompressedArgs& a) {
+  Seen seen;
+  seen.blocks = VisibleBlocks(a, a.span.positions[0]);
+  seen.blocks.last = VisibleBlocks(a, a.span.positions[a.span.num_tokens - 1]).last;
+  const int first = seen.blocks.first / kKvPageTokens;
+  const bool any = seen.blocks.last > seen.blocks.first;
+  seen.tiles = {first, any ? PooledTiles::TilesOf(seen.blocks.last) : first};
+  return seen;
+}
+
+HWY_ATTR void ScoreBlocks(const CompressedArgs& a, int stride, BlockRange tiles) {
   const NsaSpan& span = a.span;
   const size_t head_dim = span.head_dim;
-  const int stride = a.pooled.num_tiles * kKvPageTokens;
-  BlockRange seen = VisibleBlocks(a, span.positions[0]);
-  seen.last = VisibleBlocks(a, span.positions[span.num_tokens - 1]).last;
-  const BlockRange tiles{seen.first / kKvPageTokens, seen.last > seen.first
-                                                         ? PooledTiles::TilesOf(seen.last)
-                                                         : seen.first / kKvPageTokens};
   for (int tile = tiles.first; tile < tiles.last; ++tile) {
     const float* k = a.pooled.K(span.kv_head, tile);
     ForGroups(span.num_rows(), [&](auto size, int row) HWY_ATTR {
@@ -87,6 +136,33 @@ HWY_ATTR void CompressedAttentionT(const CompressedArgs& a) {
           stride);
     });
   }
+}
+
+HWY_ATTR void LogImportanceT(const CompressedArgs& a) {
+  const int stride = a.pooled.num_tiles * kKvPageTokens;
+  const BlockRange tiles = SeenBySpan(a).tiles;
+  const FloatTag d;
+  ScoreBlocks(a, stride, tiles);
+  for (int row = 0; row < a.span.num_rows(); ++row) {
+    const BlockRange visible = VisibleBlocks(a, a.span.positions[row / a.span.group]);
+    float* HWY_RESTRICT w = a.weights + int64_t{row} * stride;
+    const FloatVec top = ScaleLogits(tiles, visible, a.scale * kLog2E, w);
+    const float total = SumOfPowers<false>(tiles, top, w);
+    const FloatVec log2_sum = hn::Add(top, hn::Set(d, std::log2(total)));
+    for (int b = tiles.first * kKvPageTokens; b < tiles.last * kKvPageTokens;
+         b += static_cast<int>(kLanes)) {
+      hn::StoreU(hn::Sub(hn::LoadU(d, w + b), log2_sum), d, w + b);
+    }
+  }
+  for (int token = 0; token < a.span.num_tokens; ++token) SumLogRows(a, token, stride, tiles);
+}
+
+HWY_ATTR void CompressedAttentionT(const CompressedArgs& a) {
+  const NsaSpan& span = a.span;
+  const size_t head_dim = span.head_dim;
+  const int stride = a.pooled.num_tiles * kKvPageTokens;
+  const auto [seen, tiles] = SeenBySpan(a);
+  ScoreBlocks(a, stride, tiles);
   for (int row = 0; row < span.num_rows(); ++row) {
     const BlockRange visible = VisibleBlocks(a, span.positions[row / span.group]);
     const float log2_sum =
@@ -118,10 +194,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace videonsa {
 HWY_EXPORT(CompressedAttentionT);
+HWY_EXPORT(LogImportanceT);
 
 void CompressedAttention(const CompressedArgs& args) {
   HWY_DYNAMIC_DISPATCH(CompressedAttentionT)(args);
 }
+
+void LogImportance(const CompressedArgs& args) { HWY_DYNAMIC_DISPATCH(LogImportanceT)(args); }
 
 }  // namespace videonsa
 #endif  // HWY_ONCE

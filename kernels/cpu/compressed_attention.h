@@ -34,4 +34,8 @@ constexpr int CompressedTokens(int group) { return group >= 24 ? 1 : 24 / group;
 
 void CompressedAttention(const CompressedArgs& args);
 
+/// Log2 of the importance of `args`, computed anew without ever leaving fp32's range: weights of
+/// blocks far below the best are powers that fp32 does not have. Finite; `weights` is scratch.
+void LogImportance(const CompressedArgs& args);
+
 }  // namespace videonsa

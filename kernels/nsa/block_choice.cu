@@ -1,3 +1,4 @@
+#include "kernels/nsa/nsa_params.h"
 #include "kernels/nsa/nsa_stages.cuh"
 
 namespace videonsa::cuda {
@@ -16,6 +17,7 @@ struct ChoiceRow {
   bool alive = false;
   bool counted = false;
   const float* scores = nullptr;
+  uint8_t* steep = nullptr;
   int32_t* blocks = nullptr;
 
   __device__ explicit ChoiceRow(const BlockChoice& c)
@@ -28,8 +30,11 @@ struct ChoiceRow {
     scores = c.scores + (at - int64_t{c.begin} * c.num_kv_heads) * c.blocks_stride;
     blocks = c.blocks + at * c.count;
     alive = c.only == nullptr || c.only[row];
+    if (c.steep != nullptr) steep = c.steep + (at - int64_t{c.begin} * c.num_kv_heads);
+    if (c.logs) alive = alive && *steep != 0;
     counted = alive && (c.is_vision == nullptr || c.is_vision[row]);
-    if (alive) return;
+    if (alive || c.logs) return;
+    if (steep != nullptr && threadIdx.x % 32 == 0) *steep = 0;
     for (int i = threadIdx.x % 32; i < c.count; i += 32) blocks[i] = -1;
   }
 };
@@ -51,22 +56,36 @@ __device__ void CountPairs(const BlockChoice& c, int pairs) {
   if (sum > 0) atomicAdd(&c.tally.selected_pairs[blockIdx.y], sum);
 }
 
-// Scores of a row as unsigned numbers in the order of the scores (none is negative), 32 at a time:
-// body(first + lane, bits), 0 past the end. Every lane of the warp calls.
-template <typename Body>
+// Scores as unsigned numbers in their order: weights are not negative, logarithms may be.
+template <bool kLogs>
+__device__ uint32_t OrderOf(float score) {
+  const uint32_t bits = __float_as_uint(score);
+  if (!kLogs) return bits;
+  return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+}
+template <bool kLogs>
+__device__ float ScoreOf(uint32_t order) {
+  if (!kLogs) return __uint_as_float(order);
+  return __uint_as_float(order >> 31 != 0 ? order & 0x7FFFFFFFu : ~order);
+}
+
+// The numbers of a row's scores, 32 at a time: body(first + lane, number), 0 past the end. Every
+// lane of the warp calls.
+template <bool kLogs, typename Body>
 __device__ void ForScores(const float* scores, int own, const Body& body) {
 #pragma unroll 8
   for (int first = 0; first < own; first += 32) {
     const int block = first + static_cast<int>(threadIdx.x % 32);
-    body(block, block < own ? __float_as_uint(scores[block]) : 0u);
+    body(block, block < own ? OrderOf<kLogs>(scores[block]) : 0u);
   }
 }
 
 // A number that at least `need` scores reach: the need-th largest of the lanes' maxima.
 // Requires: need <= 32.
+template <bool kLogs>
 __device__ uint32_t LowerBound(const float* scores, int own, int need) {
   uint32_t top = 0;
-  ForScores(scores, own, [&](int, uint32_t x) { top = max(top, x); });
+  ForScores<kLogs>(scores, own, [&](int, uint32_t x) { top = max(top, x); });
   const int lane = threadIdx.x % 32;
   for (int size = 2; size <= 32; size *= 2) {  // bitonic, descending
     for (int d = size / 2; d > 0; d /= 2) {
@@ -80,10 +99,10 @@ __device__ uint32_t LowerBound(const float* scores, int own, int need) {
 
 // The need-th largest of what for_each passes, found bit by bit from the top; stops early at a
 // number that exactly `need` reach. Requires: at least `need` scores.
-template <typename ForEach>
+template <bool kLogs, typename ForEach>
 __device__ uint32_t Threshold(int need, const ForEach& for_each) {
   uint32_t threshold = 0;
-  for (uint32_t bit = 1u << 30; bit != 0; bit >>= 1) {
+  for (uint32_t bit = 1u << (kLogs ? 31 : 30); bit != 0; bit >>= 1) {
     const uint32_t candidate = threshold | bit;
     int count = 0;
     for_each([&](int, uint32_t x) { count += x >= candidate; });
@@ -99,14 +118,15 @@ __device__ uint32_t Threshold(int need, const ForEach& for_each) {
 constexpr int kCandidates = 256;
 
 // The threshold of the whole row: few scores reach the lower bound, unless many are equal.
+template <bool kLogs>
 __device__ uint32_t RowThreshold(const float* scores, int own, int need, uint32_t* kept) {
   const int lane = threadIdx.x % 32;
   int used = kCandidates + 1;
   uint32_t bound = 0;
   if (need <= 32) {
-    bound = LowerBound(scores, own, need);
+    bound = LowerBound<kLogs>(scores, own, need);
     used = 0;
-    ForScores(scores, own, [&](int block, uint32_t x) {
+    ForScores<kLogs>(scores, own, [&](int block, uint32_t x) {
       const bool take = block < own && x >= bound;
       const unsigned taken = __ballot_sync(kFullWarp, take);
       const int at = used + __popc(taken & ((1u << lane) - 1));
@@ -116,26 +136,34 @@ __device__ uint32_t RowThreshold(const float* scores, int own, int need, uint32_
     __syncwarp();
   }
   if (used > kCandidates) {
-    return Threshold(need, [&](const auto& body) { ForScores(scores, own, body); });
+    return Threshold<kLogs>(need, [&](const auto& body) { ForScores<kLogs>(scores, own, body); });
   }
-  const uint32_t threshold = Threshold(need, [&](const auto& body) {
+  const uint32_t threshold = Threshold<kLogs>(need, [&](const auto& body) {
     for (int i = lane; i < used; i += 32) body(i, kept[i]);
   });
   return max(threshold, bound);  // scores below the bound were not among the candidates
 }
 
-// Writes the chosen earlier blocks, ascending; returns the sum of their scores and, in `used`,
-// their number: all above the threshold, and of those equal to it the lowest.
-__device__ float TakeBlocks(const ChoiceRow& r, int need, uint32_t threshold, int& used) {
+// The chosen earlier blocks of a row: their number, and their lightest and heaviest scores.
+struct Taken {
+  int used = 0;
+  uint32_t lightest = 0;
+  uint32_t heaviest = 0;
+};
+
+// Writes the chosen earlier blocks, ascending: all above the threshold, and of those equal to it
+// the lowest.
+template <bool kLogs>
+__device__ Taken TakeBlocks(const ChoiceRow& r, int need, uint32_t threshold) {
   const int lane = threadIdx.x % 32;
   const unsigned before = (1u << lane) - 1;
   int above = 0;
-  ForScores(r.scores, r.own,
-            [&](int block, uint32_t x) { above += block < r.own && x > threshold; });
+  ForScores<kLogs>(r.scores, r.own,
+                   [&](int block, uint32_t x) { above += block < r.own && x > threshold; });
   int ties = need - __reduce_add_sync(kFullWarp, above);
-  float sum = 0;
-  used = 0;
-  ForScores(r.scores, r.own, [&](int block, uint32_t x) {
+  int used = 0;
+  uint32_t lightest = 0xFFFFFFFFu, heaviest = 0;
+  ForScores<kLogs>(r.scores, r.own, [&](int block, uint32_t x) {
     const bool real = block < r.own;
     const unsigned equal = __ballot_sync(kFullWarp, real && x == threshold);
     const bool tie = real && x == threshold && __popc(equal & before) < ties;
@@ -144,27 +172,44 @@ __device__ float TakeBlocks(const ChoiceRow& r, int need, uint32_t threshold, in
     const unsigned taken = __ballot_sync(kFullWarp, take);
     if (take) {
       r.blocks[used + __popc(taken & before)] = block;
-      sum += __uint_as_float(x);
+      lightest = min(lightest, x);
+      heaviest = max(heaviest, x);
     }
     used += __popc(taken);
   });
-  return sum;
+  __syncwarp();
+  return {used, __reduce_min_sync(kFullWarp, lightest), __reduce_max_sync(kFullWarp, heaviest)};
 }
 
-// Shares of the chosen earlier blocks in the report; `sum` differs by lane.
-__device__ void ReportWeights(const BlockChoice& c, const ChoiceRow& r, int used, float sum) {
+// Shares of the chosen earlier blocks in the report.
+template <bool kLogs>
+__device__ void ReportWeights(const BlockChoice& c, const ChoiceRow& r, const Taken& taken) {
   const int lane = threadIdx.x % 32;
-  sum = WarpSum(sum);
-  __syncwarp();
-  if (!(sum > 0)) {
+  if (taken.used == 0) {
     if (lane == 0) AddWeight(c.tally.selection_weight + r.own, 1.0);
     return;
   }
-  for (int i = lane; i < used; i += 32) {
-    AddWeight(c.tally.selection_weight + r.blocks[i], double{r.scores[r.blocks[i]]} / sum);
+  const float top = ScoreOf<kLogs>(taken.heaviest);
+  const auto weight = [&](int i) {
+    const float score = r.scores[r.blocks[i]];
+    return kLogs ? exp2f(score - top) : score;
+  };
+  float sum = 0;
+  for (int i = lane; i < taken.used; i += 32) sum += weight(i);
+  sum = WarpSum(sum);
+  for (int i = lane; i < taken.used; i += 32) {
+    AddWeight(c.tally.selection_weight + r.blocks[i], double{weight(i)} / sum);
   }
 }
 
+// Whether only logarithms tell the row's blocks apart; where all are chosen, their shares alone.
+__device__ bool IsSteep(const BlockChoice& c, const ChoiceRow& r, const Taken& taken) {
+  if (c.steep == nullptr || taken.used == 0) return false;
+  if (taken.used < r.own) return ScoreOf<false>(taken.lightest) < kLeastPlainWeight;
+  return c.tally.selection_weight != nullptr && ScoreOf<false>(taken.heaviest) < kLeastPlainWeight;
+}
+
+template <bool kLogs>
 __global__ void __launch_bounds__(kWarps * 32) CausalChoiceKernel(BlockChoice c) {
   __shared__ uint32_t candidates[kWarps][kCandidates];
   const ChoiceRow r(c);
@@ -172,16 +217,20 @@ __global__ void __launch_bounds__(kWarps * 32) CausalChoiceKernel(BlockChoice c)
   int pairs = 0;
   if (r.alive) {
     const int need = min(c.count - 1, r.own);
-    int used = 0;
-    float sum = 0;
+    Taken taken;
     if (need > 0) {
-      const uint32_t threshold = RowThreshold(r.scores, r.own, need, candidates[threadIdx.x / 32]);
-      sum = TakeBlocks(r, need, threshold, used);
+      const uint32_t threshold =
+          RowThreshold<kLogs>(r.scores, r.own, need, candidates[threadIdx.x / 32]);
+      taken = TakeBlocks<kLogs>(r, need, threshold);
     }
+    const int used = taken.used;
     if (lane == 0) r.blocks[used] = r.own;
     for (int i = used + 1 + lane; i < c.count; i += 32) r.blocks[i] = -1;
-    if (r.counted && lane == 0) pairs = used * kTileKeys + r.position % kTileKeys + 1;
-    if (r.counted && c.tally.selection_weight != nullptr) ReportWeights(c, r, used, sum);
+    const bool steep = !kLogs && IsSteep(c, r, taken);
+    if (!kLogs && r.steep != nullptr && lane == 0) *r.steep = steep;
+    const bool counted = r.counted && !steep;
+    if (counted && lane == 0) pairs = used * kTileKeys + r.position % kTileKeys + 1;
+    if (counted && c.tally.selection_weight != nullptr) ReportWeights<kLogs>(c, r, taken);
   }
   CountPairs(c, pairs);
 }
@@ -284,7 +333,8 @@ dim3 ChoiceGrid(const BlockChoice& c) {
 
 cudaError_t LaunchCausalChoice(const BlockChoice& c, cudaStream_t stream) {
   if (c.end <= c.begin) return cudaSuccess;
-  CausalChoiceKernel<<<ChoiceGrid(c), kWarps * 32, 0, stream>>>(c);
+  const auto kernel = c.logs ? CausalChoiceKernel<true> : CausalChoiceKernel<false>;
+  kernel<<<ChoiceGrid(c), kWarps * 32, 0, stream>>>(c);
   return cudaGetLastError();
 }
 

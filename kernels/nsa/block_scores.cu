@@ -6,6 +6,8 @@ namespace {
 // Tiles of block means that a CTA multiplies at a time; one per half of its warps.
 constexpr int kTilesAtOnce = 2;
 
+constexpr float kLargest = 3.402823466e38f;
+
 template <int kDim>
 struct ScoreLayout {
   static constexpr int kPieces = kDim / 8;
@@ -40,16 +42,49 @@ __device__ float LogSum(const BlockScores<T>& a, int64_t row, int kv_head, int i
   }
   return a.lse2[row * kReleasedSlotsOnDevice + kv_head * kSlotsPerKvHead + i];
 }
-// Weights of causal_nsa are at most 1; those of released_nsa span all of fp32 and must be exactly 0
-// only where fp32 has nothing left.
-template <bool kSlots>
-__device__ float Weight(float log2_weight) {
-  return kSlots ? exp2f(log2_weight) : FastExp2(log2_weight);
+// Whether scores are wanted of the row, counted from the first row of the call.
+template <typename T>
+__device__ bool Wanted(const BlockScores<T>& a, int row, int kv_head) {
+  if (row >= a.end || (a.only != nullptr && !a.only[row])) return false;
+  if (a.steep == nullptr) return true;
+  return a.steep[int64_t{row - a.begin} * a.num_kv_heads + kv_head] != 0;
 }
+
+// What is summed over the heads.
+enum class ScoreKind : int {
+  kWeights,      // causal_nsa: at most 1 each; below 2^-126 they are 0
+  kSlotWeights,  // released_nsa: they span all of fp32 and are 0 only where it has nothing left
+  kLogs,         // causal_nsa: logarithms of weights
+};
+
+template <ScoreKind kKind>
+struct ScoreSum {
+  float sum = 0;
+
+  __device__ void Add(float log2_weight) {
+    sum += kKind == ScoreKind::kSlotWeights ? exp2f(log2_weight) : FastExp2(log2_weight);
+  }
+  __device__ float Score() const { return fminf(sum, kLargest); }
+};
+
+// The sum stays relative to the highest addend.
+template <>
+struct ScoreSum<ScoreKind::kLogs> {
+  float top = kMinusInf;
+  float sum = 0;
+
+  __device__ void Add(float log2_weight) {
+    const float power = FastExp2(-fabsf(log2_weight - top));
+    sum = log2_weight > top ? fmaf(sum, power, 1.0f) : sum + power;
+    top = fmaxf(top, log2_weight);
+  }
+  // Broken numbers too become finite ones.
+  __device__ float Score() const { return fminf(fmaxf(top + log2f(sum), -kLargest), kLargest); }
+};
 
 // CTA: kTokens rows of one KV head. A warp keeps 64 block means in registers and passes the queries
 // of all heads of 16 tokens by them, so that the sum over heads stays in registers.
-template <int kDim, int kTokens, bool kSlots>
+template <int kDim, int kTokens, ScoreKind kKind>
 class ScoreBody {
   using Layout = ScoreLayout<kDim>;
   static constexpr int kKeyTiles = kTileKeys / 8;
@@ -73,6 +108,11 @@ class ScoreBody {
     const int last = a_.row_begin + min(first_ + kTokens, a_.end) - 1;
     const int tiles = (last / kTileKeys + kTileKeys - 1) / kTileKeys;
     if (tiles == 0) return;
+    if constexpr (kKind == ScoreKind::kLogs) {
+      bool any = false;
+      for (int i = threadIdx.x; i < kTokens; i += kThreads) any |= Alive(first_ + i);
+      if (__syncthreads_or(any) == 0) return;
+    }
     LoadTiles(0, tiles);
     LoadQueries();
     for (int tile = 0; tile < tiles; tile += kTilesAtOnce) {
@@ -99,9 +139,7 @@ class ScoreBody {
     CommitCopies();
   }
 
-  __device__ bool Alive(int row) const {
-    return row < a_.end && (a_.only == nullptr || a_.only[row]);
-  }
+  __device__ bool Alive(int row) const { return Wanted(a_, row, kv_head_); }
 
   __device__ void LoadQueries() const {
     for (int i = threadIdx.x; i < heads_ * kTokens * Layout::kPieces; i += kThreads) {
@@ -134,7 +172,7 @@ class ScoreBody {
     const int64_t rows[2] = {first_ + token_ + lane_ / 4, first_ + token_ + lane_ / 4 + 8};
     const bool alive[2] = {Alive(static_cast<int>(rows[0])), Alive(static_cast<int>(rows[1]))};
     const float c = a_.scale * kLog2E;
-    float sum[kKeyTiles][4] = {};
+    ScoreSum<kKind> sum[kKeyTiles][4];
     for (int i = 0; i < Addends(a_); ++i) {
       float minus[2];
 #pragma unroll
@@ -144,7 +182,7 @@ class ScoreBody {
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) sum[n][j] += Weight<kSlots>(fmaf(s[n][j], c, minus[j / 2]));
+        for (int j = 0; j < 4; ++j) sum[n][j].Add(fmaf(s[n][j], c, minus[j / 2]));
       }
     }
 #pragma unroll
@@ -155,8 +193,8 @@ class ScoreBody {
                   tile * kTileKeys + (lane_ & 3) * 2;
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
-        *reinterpret_cast<float2*>(to + n * 8) = make_float2(
-            fminf(sum[n][2 * r], 3.402823466e38f), fminf(sum[n][2 * r + 1], 3.402823466e38f));
+        *reinterpret_cast<float2*>(to + n * 8) =
+            make_float2(sum[n][2 * r].Score(), sum[n][2 * r + 1].Score());
       }
     }
   }
@@ -184,25 +222,26 @@ class ScoreBody {
   const int lane_;
 };
 
-template <int kDim, int kTokens, bool kSlots>
-__global__ void __launch_bounds__(ScoreBody<kDim, kTokens, kSlots>::kThreads)
+template <int kDim, int kTokens, ScoreKind kKind>
+__global__ void __launch_bounds__(ScoreBody<kDim, kTokens, kKind>::kThreads)
     BlockScoresKernel(const __grid_constant__ BlockScores<__nv_bfloat16> args) {
   extern __shared__ __align__(16) char shared[];
-  ScoreBody<kDim, kTokens, kSlots>(args, shared).Run();
+  ScoreBody<kDim, kTokens, kKind>(args, shared).Run();
 }
 
 // fp32: a warp takes one row of one KV head, a lane one block at a time.
+template <ScoreKind kKind>
 __global__ void __launch_bounds__(kTileThreads)
     ExactScoresKernel(const __grid_constant__ BlockScores<float> a) {
   const int row = a.begin + static_cast<int>(blockIdx.x) * (kTileThreads / 32) +
                   static_cast<int>(threadIdx.x / 32);
   const int kv_head = blockIdx.y;
-  if (row >= a.end || (a.only != nullptr && !a.only[row])) return;
+  if (!Wanted(a, row, kv_head)) return;
   const bool zero = a.zero_unless != nullptr && !a.zero_unless[row];
   const int own = (a.row_begin + row) / kTileKeys;
   for (int block = threadIdx.x % 32; block < own; block += 32) {
     const float* k = a.k_means + (int64_t{kv_head} * a.blocks_stride + block) * a.head_dim;
-    float sum = 0;
+    ScoreSum<kKind> sum;
     for (int i = 0; i < Addends(a); ++i) {
       float dot = 0;
       if (i < QueryHeads(a, kv_head) && !zero) {
@@ -211,24 +250,35 @@ __global__ void __launch_bounds__(kTileThreads)
           dot = fmaf(LoadElement(a.q.data, a.q.is_bf16, at + d), k[d], dot);
         }
       }
-      sum += exp2f(fmaf(dot, a.scale * kLog2E, -LogSum(a, row, kv_head, i)));
+      sum.Add(fmaf(dot, a.scale * kLog2E, -LogSum(a, row, kv_head, i)));
     }
     a.scores[(int64_t{row - a.begin} * a.num_kv_heads + kv_head) * a.blocks_stride + block] =
-        fminf(sum, 3.402823466e38f);
+        sum.Score();
   }
 }
 
-template <int kDim, int kTokens, bool kSlots>
+template <int kDim, int kTokens, ScoreKind kKind>
 cudaError_t LaunchTensor(const BlockScores<__nv_bfloat16>& args, int heads, cudaStream_t stream) {
   const int bytes = ScoreLayout<kDim>::Bytes(kTokens, heads);
-  const auto kernel = BlockScoresKernel<kDim, kTokens, kSlots>;
+  const auto kernel = BlockScoresKernel<kDim, kTokens, kKind>;
   const cudaError_t set =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (set != cudaSuccess) return set;
   const dim3 grid(static_cast<unsigned>((args.end - args.begin + kTokens - 1) / kTokens),
                   static_cast<unsigned>(args.num_kv_heads));
-  kernel<<<grid, ScoreBody<kDim, kTokens, kSlots>::kThreads, bytes, stream>>>(args);
+  kernel<<<grid, ScoreBody<kDim, kTokens, kKind>::kThreads, bytes, stream>>>(args);
   return cudaGetLastError();
+}
+
+template <typename T, typename Body>
+cudaError_t WithScoreKind(const BlockScores<T>& args, const Body& body) {
+  if (args.steep != nullptr) {
+    return body(std::integral_constant<ScoreKind, ScoreKind::kLogs>{});
+  }
+  if (args.heads == HeadMap::kSlots) {
+    return body(std::integral_constant<ScoreKind, ScoreKind::kSlotWeights>{});
+  }
+  return body(std::integral_constant<ScoreKind, ScoreKind::kWeights>{});
 }
 
 }  // namespace
@@ -240,12 +290,11 @@ cudaError_t LaunchBlockScores(const BlockScores<__nv_bfloat16>& args, cudaStream
   return DispatchHeadDim(args.head_dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
     const bool fits = ScoreLayout<kDim>::Bytes(64, heads) <= kSharedBytes;
-    if (args.heads == HeadMap::kSlots) {
-      return fits ? LaunchTensor<kDim, 64, true>(args, heads, stream)
-                  : LaunchTensor<kDim, 32, true>(args, heads, stream);
-    }
-    return fits ? LaunchTensor<kDim, 64, false>(args, heads, stream)
-                : LaunchTensor<kDim, 32, false>(args, heads, stream);
+    return WithScoreKind(args, [&](auto kind) {
+      constexpr ScoreKind kKind = decltype(kind)::value;
+      return fits ? LaunchTensor<kDim, 64, kKind>(args, heads, stream)
+                  : LaunchTensor<kDim, 32, kKind>(args, heads, stream);
+    });
   });
 }
 
@@ -254,8 +303,14 @@ cudaError_t LaunchBlockScores(const BlockScores<float>& args, cudaStream_t strea
   constexpr int kRows = kTileThreads / 32;
   const dim3 grid(static_cast<unsigned>((args.end - args.begin + kRows - 1) / kRows),
                   static_cast<unsigned>(args.num_kv_heads));
-  ExactScoresKernel<<<grid, kTileThreads, 0, stream>>>(args);
-  return cudaGetLastError();
+  return WithScoreKind(args, [&](auto kind) {
+    // Sums of the exact mode keep what lies below the normal range.
+    constexpr ScoreKind kKind = decltype(kind)::value == ScoreKind::kWeights
+                                    ? ScoreKind::kSlotWeights
+                                    : decltype(kind)::value;
+    ExactScoresKernel<kKind><<<grid, kTileThreads, 0, stream>>>(args);
+    return cudaGetLastError();
+  });
 }
 
 }  // namespace videonsa::cuda

@@ -16,6 +16,7 @@ struct CausalPlan {
   float* lse2 = nullptr;
   void* shared = nullptr;  // scores of a few rows, then partial results of selected attention
   size_t shared_bytes = 0;
+  uint8_t* steep = nullptr;  // rows of the scores whose weights leave fp32
   int32_t* blocks = nullptr;
   float* sum = nullptr;  // [rows, width] of the branches so far
   int score_rows = 0;
@@ -38,6 +39,7 @@ struct CausalPlan {
         GatheredScratchBytes(rows, len, kv.num_kv_heads, num_q_heads / kv.num_kv_heads,
                              selected_blocks, kv.head_dim));
     plan.shared = cursor.Take<char>(plan.shared_bytes);
+    plan.steep = cursor.Take<uint8_t>(static_cast<size_t>(plan.score_rows) * kv.num_kv_heads);
     plan.blocks = cursor.Take<int32_t>(count * kv.num_kv_heads * selected_blocks);
     plan.sum = cursor.Take<float>(count * num_q_heads * kv.head_dim);
     plan.bytes = cursor.used();
@@ -128,8 +130,7 @@ class CausalPass {
     for (int begin = 0; begin < rows_; begin += plan_.score_rows) {
       scores.begin = choice.begin = begin;
       scores.end = choice.end = std::min(rows_, begin + plan_.score_rows);
-      cudaError_t status = LaunchBlockScores(scores, stream_);
-      if (status == cudaSuccess) status = LaunchCausalChoice(choice, stream_);
+      const cudaError_t status = LaunchScoredChoice(scores, choice, plan_.steep, stream_);
       if (status != cudaSuccess) return status;
     }
     return cudaSuccess;

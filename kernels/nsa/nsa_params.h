@@ -13,6 +13,10 @@ inline constexpr int kReleasedSlots = 64;
 inline constexpr int kReleasedSlotsPerKvHead = 16;
 inline constexpr int kReleasedMaxBlocks = 32;
 
+/// causal_nsa compares weights of blocks down to this one as they are. A row whose choice reaches
+/// lower compares their logarithms, because fp32 soon ends there (each sum is at most 64).
+inline constexpr float kLeastPlainWeight = 0x1p-90f;
+
 /// Division of gate logits before the sigmoid.
 inline constexpr float kGateTemperature = 0.3f;
 

@@ -69,10 +69,12 @@ cudaError_t LaunchSelection(const SelectedPolicy<T>& policy, int num_kv, float s
 }
 
 /// Scores of blocks for rows [begin, end) of a call: for every KV head the sum over its query
-/// heads (or 16 slots) of exp(logit - lse).
+/// heads (or 16 slots) of exp(logit - lse); with `steep` given, log2 of that sum, finite, for the
+/// rows and KV heads marked there (causal_nsa only).
 ///
 /// Shapes: k_means as above; scores [end - begin, num_kv_heads, blocks_stride] fp32: blocks before
 ///         the own one are valid afterwards
+///         steep [end - begin, num_kv_heads] or null
 ///         lse2: causal_nsa [rows of the call, num_q_heads] of the row itself; released_nsa a flat
 ///         array of which row i, slot p reads element 64 i + p (quirk Q4)
 template <typename T>
@@ -92,6 +94,7 @@ struct BlockScores {
   int end = 0;
   float scale = 0;
   float* scores = nullptr;
+  const uint8_t* steep = nullptr;
 };
 template <typename T>
 cudaError_t LaunchBlockScores(const BlockScores<T>& args, cudaStream_t stream);
@@ -99,6 +102,7 @@ cudaError_t LaunchBlockScores(const BlockScores<T>& args, cudaStream_t stream);
 /// The choice from scores, rows [begin, end) of a call.
 ///
 /// Shapes: scores as above; blocks [rows of the call, num_kv_heads, count] int32
+///         steep [end - begin, num_kv_heads] or null (causal_nsa only)
 struct BlockChoice {
   const float* scores = nullptr;
   int blocks_stride = 0;
@@ -111,10 +115,28 @@ struct BlockChoice {
   int count = 0;
   int32_t* blocks = nullptr;
   CudaNsaTally tally;
+  uint8_t* steep = nullptr;
+  bool logs = false;
 };
 /// causal_nsa: the own block and the count - 1 heaviest earlier ones, ties to the lower index;
-/// ascending, then -1.
+/// ascending, then -1. With `steep`, rows whose choice reaches weights below kLeastPlainWeight are
+/// marked there and neither chosen for nor counted. With `logs`, only rows marked in `steep` are
+/// chosen for, and their scores are logarithms.
 cudaError_t LaunchCausalChoice(const BlockChoice& choice, cudaStream_t stream);
+/// Scores and choice of causal_nsa: all rows by their weights, then the steep ones by logarithms.
+/// Shapes: steep [end - begin, num_kv_heads] scratch
+template <typename T>
+cudaError_t LaunchScoredChoice(BlockScores<T> scores, BlockChoice choice, uint8_t* steep,
+                               cudaStream_t stream) {
+  choice.steep = steep;
+  cudaError_t status = LaunchBlockScores(scores, stream);
+  if (status == cudaSuccess) status = LaunchCausalChoice(choice, stream);
+  scores.steep = steep;
+  choice.logs = true;
+  if (status == cudaSuccess) status = LaunchBlockScores(scores, stream);
+  if (status == cudaSuccess) status = LaunchCausalChoice(choice, stream);
+  return status;
+}
 /// released_nsa: the bitonic network of attention.md section 5 (quirks Q5, Q11), count <= 32.
 cudaError_t LaunchNetworkChoice(const BlockChoice& choice, cudaStream_t stream);
 

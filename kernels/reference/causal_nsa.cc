@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "kernels/attention/paged_kv.h"
 
@@ -19,9 +20,16 @@ double Dot(const float* a, const std::vector<double>& b) {
 }
 
 struct Compression {
-  std::vector<double> out;      // [num_q_heads * head_dim]
-  std::vector<double> weights;  // [blocks before the own one], summed over the KV head's heads
+  // [blocks before the own one] log of the weights' sum over the KV head's heads: powers end at
+  // 1e-308 in fp64 too.
+  std::vector<double> log_weights;
+  double largest_logit = 0;
 };
+
+double LogOfSum(double a, double b) {
+  const double top = std::max(a, b);
+  return std::isinf(top) ? top : top + std::log1p(std::exp(std::min(a, b) - top));
+}
 
 Compression Compress(const AttentionCase& c, int row, int kv_head, std::vector<double>& out) {
   const int group = c.num_q_heads / c.num_kv_heads;
@@ -32,30 +40,33 @@ Compression Compress(const AttentionCase& c, int row, int kv_head, std::vector<d
     values.push_back(Pooled(c, true, kv_head, b * kBlock, (b + 1) * kBlock, nullptr));
   }
   Compression result;
-  result.weights.assign(own, 0.0);
+  result.log_weights.assign(own, -std::numeric_limits<double>::infinity());
   for (int head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     std::vector<double> logits;
     for (const std::vector<double>& key : keys) {
       logits.push_back(c.Scale() * Dot(c.Q(row, head), key));
+      result.largest_logit = std::max(result.largest_logit, std::abs(logits.back()));
     }
     const SoftmaxResult softmax = SoftmaxOver(logits, values, c.head_dim);
     std::copy(softmax.out.begin(), softmax.out.end(), out.begin() + head * c.head_dim);
-    for (int b = 0; b < own; ++b) result.weights[b] += std::exp(logits[b] - softmax.lse);
+    for (int b = 0; b < own; ++b) {
+      result.log_weights[b] = LogOfSum(result.log_weights[b], logits[b] - softmax.lse);
+    }
   }
   return result;
 }
 
 // Own block and the block_count - 1 heaviest earlier ones, ties to the lower index.
-std::vector<int> Choose(const AttentionCase& c, int own, const std::vector<double>& weights,
+std::vector<int> Choose(const AttentionCase& c, int own, const std::vector<double>& log_weights,
                         double& margin) {
   std::vector<int> order(own);
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
-                   [&](int a, int b) { return weights[a] > weights[b]; });
+                   [&](int a, int b) { return log_weights[a] > log_weights[b]; });
   const int take = std::min(own, c.block_count - 1);
   margin = std::numeric_limits<double>::infinity();
   if (take < own && take > 0) {
-    margin = (weights[order[take - 1]] - weights[order[take]]) / weights[order[take - 1]];
+    margin = log_weights[order[take - 1]] - log_weights[order[take]];
   }
   std::vector<int> chosen(order.begin(), order.begin() + take);
   chosen.push_back(own);
@@ -79,6 +90,18 @@ std::vector<double> Pooled(const AttentionCase& c, bool values, int kv_head, int
   return mean;
 }
 
+bool ChoiceDecided(const CausalRow& row, int kv_head, double close) {
+  if (std::isinf(row.margin[kv_head])) return true;
+  const std::vector<double>& weights = row.log_weights[kv_head];
+  double last = std::numeric_limits<double>::infinity();
+  for (int block : row.blocks[kv_head]) {
+    if (block < static_cast<int>(weights.size())) last = std::min(last, weights[block]);
+  }
+  return std::none_of(weights.begin(), weights.end(), [&](double weight) {
+    return weight != last && std::abs(weight - last) <= close;
+  });
+}
+
 CausalRow CausalNsaRow(const AttentionCase& c, int row) { return CausalNsaRow(c, row, nullptr); }
 
 CausalRow CausalNsaRow(const AttentionCase& c, int row,
@@ -92,7 +115,8 @@ CausalRow CausalNsaRow(const AttentionCase& c, int row,
   result.out.assign(width, 0.0);
   result.blocks.resize(c.num_kv_heads);
   result.margin.assign(c.num_kv_heads, std::numeric_limits<double>::infinity());
-  result.weights.resize(c.num_kv_heads);
+  result.log_weights.resize(c.num_kv_heads);
+  result.largest_logit.resize(c.num_kv_heads, 0.0);
   const auto put = [&](std::vector<double>& to, int head, const std::vector<double>& from) {
     std::copy(from.begin(), from.end(), to.begin() + head * c.head_dim);
   };
@@ -103,8 +127,10 @@ CausalRow CausalNsaRow(const AttentionCase& c, int row,
   }
   for (int kv_head = 0; kv_head < c.num_kv_heads; ++kv_head) {
     const int own = row / kBlock;
-    result.weights[kv_head] = Compress(c, row, kv_head, result.o_cmp).weights;
-    result.blocks[kv_head] = Choose(c, own, result.weights[kv_head], result.margin[kv_head]);
+    Compression compression = Compress(c, row, kv_head, result.o_cmp);
+    result.log_weights[kv_head] = std::move(compression.log_weights);
+    result.largest_logit[kv_head] = compression.largest_logit;
+    result.blocks[kv_head] = Choose(c, own, result.log_weights[kv_head], result.margin[kv_head]);
     if (forced_blocks != nullptr) result.blocks[kv_head] = (*forced_blocks)[kv_head];
     std::vector<int> selected, window;
     for (int block : result.blocks[kv_head]) {

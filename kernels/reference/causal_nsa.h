@@ -18,12 +18,17 @@ struct RowPairs {
 struct CausalRow {
   std::vector<double> o_cmp, o_slc, o_win, out;  ///< branches are zeros in text rows
   std::vector<std::vector<int>> blocks;          ///< per KV head, ascending; empty in text rows
-  /// Per KV head: (last chosen - first left out) / last chosen weight of earlier blocks; +inf if
-  /// nothing was left out.
+  /// Per KV head: natural log of the last chosen earlier block's weight over the first one left
+  /// out, which is their relative distance where they are close; +inf if nothing was left out.
   std::vector<double> margin;
-  std::vector<std::vector<double>> weights;  ///< per KV head: p_b of blocks before the own one
+  std::vector<std::vector<double>> log_weights;  ///< per KV head: log p_b, b before the own block
+  std::vector<double> largest_logit;             ///< per KV head: of the compression branch
   RowPairs pairs;
 };
+
+/// Whether the choice of one KV head is the same whatever errors below `close` the logarithms of
+/// its weights have; equal weights stay equal.
+bool ChoiceDecided(const CausalRow& row, int kv_head, double close);
 
 /// causal_nsa of one row, fp64, term by term as in attention.md section 3.
 CausalRow CausalNsaRow(const AttentionCase& c, int row);

@@ -28,13 +28,20 @@ std::vector<int> SortedChoice(const float* scores, int own, int count) {
   return order;
 }
 
-void CheckOne(int last_own, int count, int kinds, bool network, Verdicts& verdicts,
+enum class Choice { kCausal, kLogs, kNetwork };
+
+void CheckOne(int last_own, int count, int kinds, Choice what, Verdicts& verdicts,
               std::mt19937& rng) {
   constexpr int kRows = 40, kKvHeads = 2;
   const int stride = (last_own + 64) / 64 * 64;
-  const std::vector<float> host =
-      TiedScores(rng, static_cast<size_t>(kRows) * kKvHeads * stride, kinds);
+  std::vector<float> host = TiedScores(rng, static_cast<size_t>(kRows) * kKvHeads * stride, kinds);
+  if (what == Choice::kLogs) {
+    for (float& x : host) x = 4.0f - x * 0.7f;  // on both sides of 0
+  }
+  const bool network = what == Choice::kNetwork;
   const DeviceArray<float> scores(host);
+  const std::vector<uint8_t> marks(static_cast<size_t>(kRows) * kKvHeads, 1);
+  DeviceArray<uint8_t> steep(marks);
   DeviceArray<int32_t> blocks(static_cast<size_t>(kRows) * kKvHeads * count);
   blocks.Fill(0x7F);
   cuda::BlockChoice choice;
@@ -45,6 +52,10 @@ void CheckOne(int last_own, int count, int kinds, bool network, Verdicts& verdic
   choice.end = kRows;
   choice.count = count;
   choice.blocks = blocks.get();
+  if (what == Choice::kLogs) {
+    choice.steep = steep.get();
+    choice.logs = true;
+  }
   Must(network ? cuda::LaunchNetworkChoice(choice, nullptr)
                : cuda::LaunchCausalChoice(choice, nullptr),
        "choice");
@@ -65,7 +76,10 @@ void CheckOne(int last_own, int count, int kinds, bool network, Verdicts& verdic
   }
   char name[100];
   std::snprintf(name, sizeof(name), "%s choice of %d among %d, %d kinds of scores",
-                network ? "network" : "causal", count, last_own + 1, kinds);
+                network                 ? "network"
+                : what == Choice::kLogs ? "causal, by logarithms,"
+                                        : "causal",
+                count, last_own + 1, kinds);
   verdicts.Add(wrong == 0, name, Text("%g of %g lists differ", wrong, kRows * kKvHeads));
 }
 
@@ -73,10 +87,10 @@ void CheckOne(int last_own, int count, int kinds, bool network, Verdicts& verdic
 
 void CheckChoice(Verdicts& verdicts) {
   std::mt19937 rng(17);
-  for (bool network : {false, true}) {
+  for (Choice what : {Choice::kCausal, Choice::kNetwork, Choice::kLogs}) {
     for (int last_own : {0, 1, 3, 31, 33, 63, 64, 127, 300, 1000, 2047, 3000}) {
       for (int kinds : {1, 3, 9, 100000}) {
-        CheckOne(last_own, last_own % 2 == 0 ? 4 : 32, kinds, network, verdicts, rng);
+        CheckOne(last_own, last_own % 2 == 0 ? 4 : 32, kinds, what, verdicts, rng);
       }
     }
   }

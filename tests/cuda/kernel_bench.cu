@@ -195,15 +195,57 @@ Peers PeersOf(int tokens) {
   return {};
 }
 
-// Block means, compressed attention and the choice; leaves a choice from random scores.
-void BenchChoice(Layer& l, DeviceArray<float>& sum) {
+// Scores and both choices from block means and log-sum-exps; leaves a choice from random scores.
+void BenchChoice(Layer& l, cuda::BlockScores<__nv_bfloat16> scores, double floor) {
+  const int n = l.tokens, stride = scores.blocks_stride;
+  const double peer = PeersOf(n).scores;
+  const int score_rows = cuda::ScoreRows(kKvHeads, stride, n);
+  DeviceArray<float> score_buffer(size_t(score_rows) * kKvHeads * stride);
+  DeviceArray<uint8_t> steep(size_t(score_rows) * kKvHeads);
+  scores.scores = score_buffer.get();
+  cuda::BlockChoice choice;
+  choice.scores = score_buffer.get();
+  choice.blocks_stride = stride;
+  choice.num_kv_heads = kKvHeads;
+  choice.count = kBlocks;
+  choice.blocks = l.blocks.get();
+  const auto choose = [&](const auto& launch) {
+    return Milliseconds([&] {
+      for (int begin = 0; begin < n; begin += score_rows) {
+        scores.begin = choice.begin = begin;
+        scores.end = choice.end = std::min(n, begin + score_rows);
+        Must(launch(), "choice");
+      }
+    });
+  };
+  const auto scored = [&](cudaError_t (*launch)(const cuda::BlockChoice&, cudaStream_t)) {
+    const cudaError_t status = cuda::LaunchBlockScores(scores, nullptr);
+    return status != cudaSuccess ? status : launch(choice, nullptr);
+  };
+  Report("  scores alone", n, choose([&] { return cuda::LaunchBlockScores(scores, nullptr); }),
+         floor, 0);
+  Report("scores + network choice", n, choose([&] { return scored(cuda::LaunchNetworkChoice); }),
+         floor, peer);
+  // What every row costs more if its weights leave fp32.
+  steep.Fill(1);
+  scores.steep = choice.steep = steep.get();
+  choice.logs = true;
+  Report("  the second pass of steep rows", n,
+         choose([&] { return scored(cuda::LaunchCausalChoice); }), floor, 0);
+  scores.steep = choice.steep = nullptr;
+  choice.logs = false;
+  Report("scores + top-n", n,
+         choose([&] { return cuda::LaunchScoredChoice(scores, choice, steep.get(), nullptr); }),
+         floor, peer);
+}
+
+// Block means, compressed attention and the choice.
+void BenchCompressed(Layer& l, DeviceArray<float>& sum) {
   const int n = l.tokens;
-  const Peers peer = PeersOf(n);
   const double floor = 2.0 * n * (n / 128.0) * kDim * kHeads / kFlops * 1e3;
-  const int stride = cuda::BlocksStride(n), score_rows = cuda::ScoreRows(kKvHeads, stride, n);
+  const int stride = cuda::BlocksStride(n);
   DeviceArray<__nv_bfloat16> k_means(size_t(kKvHeads) * stride * kDim), v_means(k_means.size());
   DeviceArray<float> lse2(size_t(n) * kHeads);
-  DeviceArray<float> score_buffer(size_t(score_rows) * kKvHeads * stride);
   const cuda::BlockMeans<__nv_bfloat16> means{l.kv, k_means.get(), v_means.get(), n, stride};
   Must(cuda::LaunchBlockMeans(means, nullptr), "means");
   cuda::CompressedPolicy<__nv_bfloat16> compressed;
@@ -217,7 +259,7 @@ void BenchChoice(Layer& l, DeviceArray<float>& sum) {
   const auto compress = [&] {
     Must(cuda::LaunchCompressed(compressed, kKvHeads, l.scale, nullptr), "compressed");
   };
-  Report("compressed attention", n, Milliseconds(compress), 2 * floor, peer.compressed);
+  Report("compressed attention", n, Milliseconds(compress), 2 * floor, PeersOf(n).compressed);
   cuda::BlockScores<__nv_bfloat16> scores;
   scores.k_means = means.k;
   scores.num_kv_heads = kKvHeads;
@@ -227,26 +269,7 @@ void BenchChoice(Layer& l, DeviceArray<float>& sum) {
   scores.num_q_heads = kHeads;
   scores.lse2 = lse2.get();
   scores.scale = l.scale;
-  scores.scores = score_buffer.get();
-  cuda::BlockChoice choice;
-  choice.scores = score_buffer.get();
-  choice.blocks_stride = stride;
-  choice.num_kv_heads = kKvHeads;
-  choice.count = kBlocks;
-  choice.blocks = l.blocks.get();
-  const auto choose = [&](cudaError_t (*launch)(const cuda::BlockChoice&, cudaStream_t)) {
-    for (int begin = 0; begin < n; begin += score_rows) {
-      scores.begin = choice.begin = begin;
-      scores.end = choice.end = std::min(n, begin + score_rows);
-      Must(cuda::LaunchBlockScores(scores, nullptr), "scores");
-      if (launch != nullptr) Must(launch(choice, nullptr), "choice");
-    }
-  };
-  Report("  scores alone", n, Milliseconds([&] { choose(nullptr); }), floor, 0);
-  Report("scores + network choice", n, Milliseconds([&] { choose(cuda::LaunchNetworkChoice); }),
-         floor, peer.scores);
-  Report("scores + top-n", n, Milliseconds([&] { choose(cuda::LaunchCausalChoice); }), floor,
-         peer.scores);
+  BenchChoice(l, scores, floor);
 }
 
 void BenchDense(const Layer& l) {
@@ -271,7 +294,7 @@ void BenchNsa(int n) {
   DeviceArray<float> sum(size_t(n) * kWidth);
   const Peers peer = PeersOf(n);
   Report("kv_append with pooling", n, l.append_ms, 8.0 * n * kKvHeads * kDim / kBytes * 1e3, 0);
-  BenchChoice(l, sum);
+  BenchCompressed(l, sum);
   BenchSelected(l, sum, "random", peer.selected);
   l.blocks.Set(OverlappingChoice(n, 3));
   BenchSelected(l, sum, "3 of 32 differ", peer.selected);

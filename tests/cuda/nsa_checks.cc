@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/nsa/cuda_nsa.h"
@@ -20,7 +21,10 @@ constexpr NsaTypes kTypes[] = {{DType::kBF16, DType::kBF16, DType::kBF16},
 
 // Relative distance of scores below which rounding may decide a choice: a logit of size x is known
 // to about x 2^-9 with bf16 operands, to about x 2^-22 in fp32.
-double CloseScores(DType kv) { return kv == DType::kBF16 ? 5e-2 : 1e-4; }
+double CloseScores(DType kv, double largest_logit = 1) {
+  return kv == DType::kBF16 ? std::max(5e-2, largest_logit / 128)
+                            : std::max(1e-4, largest_logit * 1e-5);
+}
 
 std::string Label(const char* what, const reference::AttentionCase& c, const NsaTypes& t) {
   char line[160];
@@ -126,6 +130,18 @@ std::string CheckTally(const reference::AttentionCase& c, const NsaResult& r, bo
   return Text(", gate sums off %.0e, weight %.2f of %g", worst, weight, want);
 }
 
+constexpr double kLeastLog = -103.28;  // of fp32's smallest number
+
+// Of the chosen earlier blocks of one KV head.
+double LightestLog(const reference::CausalRow& row, size_t kv_head) {
+  double lightest = 0;
+  for (int block : row.blocks[kv_head]) {
+    if (block + 1 > static_cast<int>(row.log_weights[kv_head].size())) continue;  // the own one
+    lightest = std::min(lightest, row.log_weights[kv_head][static_cast<size_t>(block)]);
+  }
+  return lightest;
+}
+
 void CheckCausal(const CaseShape& shape, const NsaTypes& types, Verdicts& verdicts,
                  std::mt19937& rng) {
   const reference::AttentionCase c = MakeCase(shape, rng);
@@ -140,13 +156,17 @@ void CheckCausal(const CaseShape& shape, const NsaTypes& types, Verdicts& verdic
   std::vector<float> got;
   std::vector<double> want;
   Choices choices;
-  for (int row : SampleRows(c.len, 14, rng)) {
+  int below_fp32 = 0;
+  for (int row : SampleRows(c.len, shape.steepness > 1 ? 40 : 14, rng)) {
     const auto lists = BlocksOf(all.blocks, row, c.num_kv_heads, c.block_count, false);
     if (c.is_vision[static_cast<size_t>(row)]) {
       const reference::CausalRow free = reference::CausalNsaRow(c, row);
       for (size_t h = 0; h < lists.size(); ++h) {
-        choices.Compare(lists[h], free.blocks[h], free.margin[h], CloseScores(types.kv));
+        const double close = CloseScores(types.kv, free.largest_logit[h]);
+        const bool decided = reference::ChoiceDecided(free, static_cast<int>(h), close);
+        choices.Compare(lists[h], free.blocks[h], decided ? INFINITY : 0, close);
         choices.wrong += !std::is_sorted(lists[h].begin(), lists[h].end());
+        below_fp32 += std::isfinite(free.margin[h]) && LightestLog(free, h) < kLeastLog;
       }
     }
     const reference::CausalRow given = reference::CausalNsaRow(c, row, &lists);
@@ -164,7 +184,11 @@ void CheckCausal(const CaseShape& shape, const NsaTypes& types, Verdicts& verdic
   detail += CheckTally(c, all, ok);
   const double error = RelativeError(got, want);
   ok &= error <= Tolerance(types.kv) && choices.wrong == 0;
-  verdicts.Add(ok, Label("causal_nsa", c, types),
+  if (shape.steepness > 1) {
+    ok &= below_fp32 > choices.all / 4;
+    detail += Text(", %g lists reach below fp32", below_fp32);
+  }
+  verdicts.Add(ok, Label(shape.steepness > 1 ? "causal_nsa, steep," : "causal_nsa", c, types),
                Text("rel %.2e, ", error) + detail + choices.Share());
 }
 
@@ -256,7 +280,8 @@ void CheckCausalNsa(Verdicts& verdicts) {
           CaseShape{1300, 6, 2, 64, 3, 32}, CaseShape{1000, 28, 4, 16, 8, 70},
           CaseShape{640, 4, 2, 16, 2, 1}, CaseShape{900, 16, 4, 80, 5, 100},
           CaseShape{500, 16, 1, 64, 1, 64}, CaseShape{330, 6, 6, 32, 3, 40},
-          CaseShape{4500, 28, 4, 128, 32, 256}}) {
+          CaseShape{4500, 28, 4, 128, 32, 256}, CaseShape{1300, 6, 2, 64, 4, 32, 64},
+          CaseShape{2000, 28, 4, 128, 6, 64, 128}, CaseShape{1500, 4, 4, 16, 5, 100, 256}}) {
       CheckCausal(shape, types, verdicts, rng);
     }
   }

@@ -27,6 +27,16 @@ reference::AttentionCase MakeCase(const CaseShape& shape, std::mt19937& rng) {
       c.v[row * kv_width + i] = Bf16(c.v[row * kv_width + i] + 0.5f * theme[kv_width - 1 - i]);
     }
   }
+  if (shape.steepness > 1) {
+    for (float& x : c.q) x = Bf16(x * shape.steepness);
+    for (size_t i = 0; i < c.g.size(); i += 3) c.g[i] = -30.0f;
+    const size_t blocks = rows / kKvPageTokens, block = kKvPageTokens * kv_width;
+    for (size_t copies = 0; copies < blocks / 4; ++copies) {
+      const size_t from = rng() % blocks * block, to = rng() % blocks * block;
+      std::copy_n(c.k.begin() + static_cast<int64_t>(from), block,
+                  c.k.begin() + static_cast<int64_t>(to));
+    }
+  }
   c.is_vision.resize(rows);
   for (size_t row = 0; row < rows; ++row) {
     const bool head = row<std::min<size_t>(5, rows / 4), tail = row + 7> rows && rows > 20;

@@ -16,10 +16,12 @@ struct CaseShape {
   int head_dim = 0;
   int block_count = 4;
   int window = 32;
+  float steepness = 1;  ///< of queries; above 1 some blocks have the keys of others
 };
 
 /// A random sequence: text, vision with a few text rows between, text; neighbouring keys agree, so
-/// that blocks differ. All numbers are exact in bf16.
+/// that blocks differ. All numbers are exact in bf16. Steep sequences have no compression branch in
+/// their output: its logits are sums of rounded means.
 reference::AttentionCase MakeCase(const CaseShape& shape, std::mt19937& rng);
 
 /// The sequence's K and V in pages on the device, appended in uneven chunks; pages lie scattered,

@@ -174,7 +174,7 @@ void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals
       const size_t i = place++;
       const auto* video = std::get_if<VideoPart>(&part);
       if (video == nullptr || !IsStreamed(visuals[i])) continue;
-      visuals[i].key = VisualKey(*video, parts_.facts.preprocess_mode);
+      visuals[i].key = VisualKey(job.request.tenant, *video, parts_.facts.preprocess_mode);
       clips.parts.push_back(*video);
       clips.grids.push_back(visuals[i].visual.grid);
       places.push_back(i);
@@ -204,8 +204,8 @@ absl::Status RuntimeImpl::LoadVisuals(const Job& job, std::vector<PromptVisual>&
       if (visual.source != nullptr) continue;
       const auto* video = std::get_if<VideoPart>(&part);
       absl::StatusOr<VisualStore::Loaded> loaded =
-          video != nullptr ? visuals_.Load(*video, control)
-                           : visuals_.Load(std::get<ImagePart>(part), control);
+          video != nullptr ? visuals_.Load(job.request.tenant, *video, control)
+                           : visuals_.Load(job.request.tenant, std::get<ImagePart>(part), control);
       VNSA_RETURN_IF_ERROR(loaded.status());
       visual = {std::move(loaded->visual), loaded->key};
     }
@@ -219,9 +219,9 @@ absl::StatusOr<std::vector<PromptVisual>> RuntimeImpl::PlanVisuals(const Generat
     for (const Part& part : turn.parts) {
       absl::StatusOr<LoadedVisual> planned = absl::UnknownError("text");
       if (const auto* video = std::get_if<VideoPart>(&part)) {
-        planned = visuals_.Plan(*video);
+        planned = visuals_.Plan(request.tenant, *video);
       } else if (const auto* image = std::get_if<ImagePart>(&part)) {
-        planned = visuals_.Plan(*image);
+        planned = visuals_.Plan(request.tenant, *image);
       } else {
         continue;
       }

@@ -29,7 +29,8 @@ std::string Text(const std::optional<double>& value) {
   return value ? absl::StrCat(absl::Hex(absl::bit_cast<uint64_t>(*value))) : "-";
 }
 
-Sha256Digest KeyOf(const MediaSource& source, absl::string_view settings) {
+Sha256Digest KeyOf(absl::string_view tenant, const MediaSource& source,
+                   absl::string_view settings) {
   Sha256Digest content = source.sha256;
   if (content == Sha256Digest{}) {
     if (source.bytes == nullptr) return {};
@@ -37,6 +38,7 @@ Sha256Digest KeyOf(const MediaSource& source, absl::string_view settings) {
   }
   Sha256 hash;
   hash.Update(absl::string_view(reinterpret_cast<const char*>(content.data()), content.size()));
+  hash.Update(absl::StrCat(tenant.size(), ":", tenant));
   hash.Update(settings);
   return hash.Finish();
 }
@@ -54,17 +56,19 @@ bool GivenUp(const absl::Status& status) {
 
 }  // namespace
 
-Sha256Digest VisualKey(const VideoPart& part, PreprocessMode default_mode) {
+Sha256Digest VisualKey(absl::string_view tenant, const VideoPart& part,
+                       PreprocessMode default_mode) {
   const VideoSampling& s = part.sampling;
   return KeyOf(
-      part.source,
+      tenant, part.source,
       absl::StrCat("video|", Text(s.fps), "|", Text(s.num_frames), "|", Text(s.max_frames), "|",
                    Text(s.min_pixels), "|", Text(s.max_pixels), "|", Text(s.range_begin), "|",
                    Text(s.range_end), "|", static_cast<int>(s.mode.value_or(default_mode))));
 }
 
-Sha256Digest VisualKey(const ImagePart& part, PreprocessMode default_mode) {
-  return KeyOf(part.source,
+Sha256Digest VisualKey(absl::string_view tenant, const ImagePart& part,
+                       PreprocessMode default_mode) {
+  return KeyOf(tenant, part.source,
                absl::StrCat("image|", Text(part.min_pixels), "|", Text(part.max_pixels), "|",
                             static_cast<int>(part.mode.value_or(default_mode))));
 }
@@ -77,15 +81,18 @@ VisualStore::VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode
       cache_bytes_(cache_bytes),
       metrics_(std::move(metrics)) {}
 
-absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const VideoPart& part,
+absl::StatusOr<VisualStore::Loaded> VisualStore::Load(absl::string_view tenant,
+                                                      const VideoPart& part,
                                                       const LoadControl& control) {
-  return LoadOnce(part, control,
+  return LoadOnce(VisualKey(tenant, part, default_mode_), control,
                   [&] { return loader_->LoadVideo(part.source, part.sampling, control); });
 }
 
-absl::StatusOr<VisualStore::Loaded> VisualStore::Load(const ImagePart& part,
+absl::StatusOr<VisualStore::Loaded> VisualStore::Load(absl::string_view tenant,
+                                                      const ImagePart& part,
                                                       const LoadControl& control) {
-  return LoadOnce(part, control, [&] { return loader_->LoadImage(part, control); });
+  return LoadOnce(VisualKey(tenant, part, default_mode_), control,
+                  [&] { return loader_->LoadImage(part, control); });
 }
 
 absl::StatusOr<LoadedVisual> VisualStore::Stream(const VideoPart& part,
@@ -104,22 +111,22 @@ std::optional<LoadedVisual> VisualStore::Peek(const Sha256Digest& key) const {
   return visual;
 }
 
-absl::StatusOr<LoadedVisual> VisualStore::Plan(const VideoPart& part) {
-  if (auto known = Peek(VisualKey(part, default_mode_))) return *std::move(known);
+absl::StatusOr<LoadedVisual> VisualStore::Plan(absl::string_view tenant, const VideoPart& part) {
+  if (auto known = Peek(VisualKey(tenant, part, default_mode_))) return *std::move(known);
   return loader_->PlanVideo(part.source, part.sampling);
 }
 
-absl::StatusOr<LoadedVisual> VisualStore::Plan(const ImagePart& part) {
-  if (auto known = Peek(VisualKey(part, default_mode_))) return *std::move(known);
+absl::StatusOr<LoadedVisual> VisualStore::Plan(absl::string_view tenant, const ImagePart& part) {
+  if (auto known = Peek(VisualKey(tenant, part, default_mode_))) return *std::move(known);
   return loader_->PlanImage(part);
 }
 
-template <typename Part, typename LoadPart>
-absl::StatusOr<VisualStore::Loaded> VisualStore::LoadOnce(const Part& part,
+template <typename LoadPart>
+absl::StatusOr<VisualStore::Loaded> VisualStore::LoadOnce(const Sha256Digest& key,
                                                           const LoadControl& control,
                                                           LoadPart load) {
   Loaded loaded;
-  loaded.key = VisualKey(part, default_mode_);
+  loaded.key = key;
   if (loaded.key == Sha256Digest{}) {
     absl::StatusOr<LoadedVisual> own = load();
     Count(own);

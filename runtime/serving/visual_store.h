@@ -7,6 +7,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "runtime/api/generate_request.h"
 #include "runtime/base/clock.h"
@@ -16,13 +17,17 @@
 
 namespace videonsa {
 
-/// Content identity of a clip or picture as it would be preprocessed: bytes, sampling and mode.
+/// Content identity of a tenant's clip or picture as it would be preprocessed: tenant, bytes,
+/// sampling and mode. Equal files of two tenants have different keys, so nothing that is found by
+/// key (patches, features) is shared between them, and no time tells one what the other has.
 /// All zero if the bytes are not known by digest.
-Sha256Digest VisualKey(const VideoPart& part, PreprocessMode default_mode);
-Sha256Digest VisualKey(const ImagePart& part, PreprocessMode default_mode);
+Sha256Digest VisualKey(absl::string_view tenant, const VideoPart& part,
+                       PreprocessMode default_mode);
+Sha256Digest VisualKey(absl::string_view tenant, const ImagePart& part,
+                       PreprocessMode default_mode);
 
-/// Loads visuals, each once: equal ones in flight share one load, and recent ones are kept within a
-/// budget of bytes.
+/// Loads visuals, each once a tenant: equal ones in flight share one load, and recent ones are kept
+/// within a budget of bytes.
 ///
 /// Threads: all methods may be called from any thread; Load waits.
 class VisualStore {
@@ -36,15 +41,17 @@ class VisualStore {
     Sha256Digest key{};
   };
   /// Errors: as MediaLoader; a load that another request started and gave up is started again.
-  absl::StatusOr<Loaded> Load(const VideoPart& part, const LoadControl& control);
-  absl::StatusOr<Loaded> Load(const ImagePart& part, const LoadControl& control);
+  absl::StatusOr<Loaded> Load(absl::string_view tenant, const VideoPart& part,
+                              const LoadControl& control);
+  absl::StatusOr<Loaded> Load(absl::string_view tenant, const ImagePart& part,
+                              const LoadControl& control);
 
   /// Decodes a clip into `control.take_piece`; shares and keeps nothing.
   absl::StatusOr<LoadedVisual> Stream(const VideoPart& part, const LoadControl& control);
 
   /// Shape and report without patches: from the cache, else from the loader, which decodes nothing.
-  absl::StatusOr<LoadedVisual> Plan(const VideoPart& part);
-  absl::StatusOr<LoadedVisual> Plan(const ImagePart& part);
+  absl::StatusOr<LoadedVisual> Plan(absl::string_view tenant, const VideoPart& part);
+  absl::StatusOr<LoadedVisual> Plan(absl::string_view tenant, const ImagePart& part);
 
   int64_t cached_bytes() const;
   /// Calls that wait for another request's load.
@@ -63,8 +70,9 @@ class VisualStore {
     int64_t bytes = 0;
     std::list<Sha256Digest>::iterator lru;
   };
-  template <typename Part, typename LoadPart>
-  absl::StatusOr<Loaded> LoadOnce(const Part& part, const LoadControl& control, LoadPart load);
+  template <typename LoadPart>
+  absl::StatusOr<Loaded> LoadOnce(const Sha256Digest& key, const LoadControl& control,
+                                  LoadPart load);
   absl::StatusOr<LoadedVisual> Share(const Sha256Digest& key, const LoadControl& control,
                                      std::shared_ptr<Flight>* lead);
   std::optional<LoadedVisual> Peek(const Sha256Digest& key) const;

@@ -111,28 +111,42 @@ TEST(StreamedClips, AnswerAsWholeOnesAndDecodeOnceForEqualFeatures) {
     GenerateRequest request = Question("What is it?", "clip", 50);
     request.generation.max_output_tokens = 16;
     request.generation.ignore_eos = true;
-    std::string whole;
-    {
+    // Another instruction before the clip: features are shared, pages are not.
+    const std::string instructions[] = {"", "Be brief."};
+    std::string whole[2];
+    for (int i = 0; i < 2; ++i) {
       std::unique_ptr<RuntimeImpl> runtime = FakeMediaRuntime(folder, 1);
       auto sink = std::make_shared<RecordingSink>();
+      request.system_instruction = instructions[i];
       ASSERT_TRUE(runtime->Submit(request, sink).ok());
       sink->Await();
       ASSERT_TRUE(sink->status().ok()) << sink->status();
-      whole = sink->text();
+      whole[i] = sink->text();
     }
     FakeMediaLoader* media = nullptr;
     std::unique_ptr<RuntimeImpl> runtime =
         FakeMediaRuntime(folder, 2, /*patch_buffer_bytes=*/3 * 16 * kPatchDim * 4, &media);
-    for (int round = 0; round < 2; ++round) {
+    struct Round {
+      const char* tenant;
+      int instruction;
+      bool reused;
+    };
+    for (const Round& round :
+         {Round{"a", 0, false}, Round{"a", 1, true}, Round{"b", 1, false}, Round{"b", 0, true}}) {
+      const int loads = media->num_loads();
       auto sink = std::make_shared<RecordingSink>();
-      request.tenant = std::to_string(round);  // features are shared, pages are not
+      request.tenant = round.tenant;
+      request.system_instruction = instructions[round.instruction];
       ASSERT_TRUE(runtime->Submit(request, sink).ok());
       sink->Await();
       ASSERT_TRUE(sink->status().ok()) << sink->status();
-      EXPECT_EQ(sink->text(), whole) << semantics;
-      EXPECT_EQ(sink->result().kv_reuse, round == 0 ? KvReuse::kNone : KvReuse::kFeatures);
-      EXPECT_EQ(sink->result().usage.frames_decoded, round == 0 ? 50 : 0);
-      EXPECT_EQ(media->num_loads(), 1);
+      const GenerateResult result = sink->result();
+      EXPECT_EQ(sink->text(), whole[round.instruction]) << semantics;
+      EXPECT_EQ(result.usage.cached_prompt_tokens, 0);
+      EXPECT_EQ(result.kv_reuse, round.reused ? KvReuse::kFeatures : KvReuse::kNone)
+          << "tenants " << round.tenant;
+      EXPECT_EQ(result.usage.frames_decoded, round.reused ? 0 : 50);
+      EXPECT_EQ(media->num_loads() - loads, round.reused ? 0 : 1);
     }
   }
 }

@@ -95,6 +95,8 @@ TEST_F(RuntimeTest, EqualQuestionsAnswerEquallyAndDecodeOnce) {
   const Asked third = Ask(std::move(other));
   third.sink->Await();
   EXPECT_EQ(third.sink->result().kv_reuse, KvReuse::kNone);
+  EXPECT_EQ(third.sink->result().usage.cached_prompt_tokens, 0);
+  EXPECT_EQ(media_->num_loads(), 2) << "another tenant's patches were found";
   EXPECT_EQ(third.sink->text(), first.sink->text());
 }
 

@@ -31,44 +31,74 @@ class VisualStoreTest : public ::testing::Test {
 };
 
 TEST(VisualKey, ChangesWithEverythingThatChangesPatches) {
-  const Sha256Digest base = VisualKey(Clip("a"), PreprocessMode::kLmmsEval);
-  EXPECT_EQ(base, VisualKey(Clip("a"), PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey(Clip("b"), PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey(Clip("a", 6), PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey(Clip("a"), PreprocessMode::kQwenVlUtils));
+  const Sha256Digest base = VisualKey("t", Clip("a"), PreprocessMode::kLmmsEval);
+  EXPECT_EQ(base, VisualKey("t", Clip("a"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey("t", Clip("b"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey("t", Clip("a", 6), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey("t", Clip("a"), PreprocessMode::kQwenVlUtils));
   VideoPart fps = Clip("a");
   fps.sampling.num_frames.reset();
   fps.sampling.fps = 1.0;
-  const Sha256Digest one = VisualKey(fps, PreprocessMode::kLmmsEval);
+  const Sha256Digest one = VisualKey("t", fps, PreprocessMode::kLmmsEval);
   fps.sampling.fps = 1.0000000001;
-  EXPECT_NE(one, VisualKey(fps, PreprocessMode::kLmmsEval));
+  EXPECT_NE(one, VisualKey("t", fps, PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey("other", Clip("a"), PreprocessMode::kLmmsEval));
   ImagePart image;
   image.source = FakeSource("a");
-  EXPECT_NE(base, VisualKey(image, PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey("t", image, PreprocessMode::kLmmsEval));
 }
 
 TEST(VisualKey, HashesInlineBytesAndKnowsNothingOfAnUnhashedFile) {
   VideoPart part;
   part.source.path = "clip";
-  EXPECT_EQ(VisualKey(part, PreprocessMode::kLmmsEval), Sha256Digest{});
+  EXPECT_EQ(VisualKey("t", part, PreprocessMode::kLmmsEval), Sha256Digest{});
   part.source.path.clear();
   part.source.bytes = std::make_shared<const std::string>("bytes");
-  EXPECT_NE(VisualKey(part, PreprocessMode::kLmmsEval), Sha256Digest{});
+  EXPECT_NE(VisualKey("t", part, PreprocessMode::kLmmsEval), Sha256Digest{});
 }
 
 TEST_F(VisualStoreTest, KeepsRecentVisualsWithinItsBytes) {
   VisualStore store = Store(2 * kClipBytes);
   for (const char* name : {"a", "b", "a", "c", "a", "b"}) {
-    ASSERT_TRUE(store.Load(Clip(name), {}).ok());
+    ASSERT_TRUE(store.Load("t", Clip(name), {}).ok());
     EXPECT_LE(store.cached_bytes(), 2 * kClipBytes);
   }
   EXPECT_EQ(media_.num_loads(), 4);  // a, b, c, and b again: c took its place
   EXPECT_EQ(store.num_shared(), 2);
 }
 
+TEST_F(VisualStoreTest, TenantsShareNothing) {
+  VisualStore store = Store(100 * kClipBytes);
+  ASSERT_TRUE(store.Load("a", Clip("clip"), {}).ok());
+  ASSERT_TRUE(store.Load("b", Clip("clip"), {}).ok());
+  EXPECT_EQ(media_.num_loads(), 2);
+  EXPECT_EQ(store.num_shared(), 0);
+  ASSERT_TRUE(store.Load("a", Clip("clip"), {}).ok());
+  EXPECT_EQ(media_.num_loads(), 2) << "the first assertions hold for a cache that never hits, too";
+  EXPECT_EQ(store.num_shared(), 1);
+}
+
+TEST_F(VisualStoreTest, LoadsInFlightAreNotSharedBetweenTenants) {
+  absl::Notification started, go;
+  media_.on_load = [&] {
+    if (!started.HasBeenNotified()) {
+      started.Notify();
+      go.WaitForNotification();
+    }
+  };
+  VisualStore store = Store(100 * kClipBytes);
+  std::thread first([&] { EXPECT_TRUE(store.Load("a", Clip("clip"), {}).ok()); });
+  started.WaitForNotification();
+  // Ends although the other tenant's load of the same bytes still hangs.
+  EXPECT_TRUE(store.Load("b", Clip("clip"), {}).ok());
+  go.Notify();
+  first.join();
+  EXPECT_EQ(media_.num_loads(), 2);
+}
+
 TEST_F(VisualStoreTest, AVisualLargerThanTheCacheIsNotKept) {
   VisualStore store = Store(kClipBytes - 1);
-  ASSERT_TRUE(store.Load(Clip("a"), {}).ok());
+  ASSERT_TRUE(store.Load("t", Clip("a"), {}).ok());
   EXPECT_EQ(store.cached_bytes(), 0);
 }
 
@@ -76,8 +106,8 @@ TEST_F(VisualStoreTest, AnUnhashedFileIsLoadedEveryTime) {
   VisualStore store = Store(100 * kClipBytes);
   VideoPart part = Clip("a");
   part.source.sha256 = {};
-  ASSERT_TRUE(store.Load(part, {}).ok());
-  ASSERT_TRUE(store.Load(part, {}).ok());
+  ASSERT_TRUE(store.Load("t", part, {}).ok());
+  ASSERT_TRUE(store.Load("t", part, {}).ok());
   EXPECT_EQ(media_.num_loads(), 2);
 }
 
@@ -92,7 +122,7 @@ TEST_F(VisualStoreTest, EqualLoadsInFlightAreOne) {
   std::atomic<int> loaded{0};
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
-      const auto visual = store.Load(Clip("a"), {});
+      const auto visual = store.Load("t", Clip("a"), {});
       ASSERT_TRUE(visual.ok()) << visual.status();
       EXPECT_NE(visual->visual.patches, nullptr);
       ++loaded;
@@ -121,10 +151,10 @@ TEST_F(VisualStoreTest, AFollowerLoadsAgainWhenTheLeaderGivesUp) {
   std::thread leader([&] {
     LoadControl control;
     control.cancelled = cancelled;
-    EXPECT_EQ(store.Load(Clip("a"), control).status().code(), absl::StatusCode::kCancelled);
+    EXPECT_EQ(store.Load("t", Clip("a"), control).status().code(), absl::StatusCode::kCancelled);
   });
   started.WaitForNotification();
-  std::thread follower([&] { EXPECT_TRUE(store.Load(Clip("a"), {}).ok()); });
+  std::thread follower([&] { EXPECT_TRUE(store.Load("t", Clip("a"), {}).ok()); });
   while (store.num_waiting() < 1) std::this_thread::yield();
   cancelled->store(true);
   go.Notify();
@@ -140,22 +170,23 @@ TEST_F(VisualStoreTest, AFollowerObeysItsOwnCancelAndDeadline) {
     go.WaitForNotification();
   };
   VisualStore store = Store(0);
-  std::thread leader([&] { EXPECT_TRUE(store.Load(Clip("a"), {}).ok()); });
+  std::thread leader([&] { EXPECT_TRUE(store.Load("t", Clip("a"), {}).ok()); });
   started.WaitForNotification();
   LoadControl control;
   control.cancelled = std::make_shared<std::atomic<bool>>(true);
-  EXPECT_EQ(store.Load(Clip("a"), control).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(store.Load("t", Clip("a"), control).status().code(), absl::StatusCode::kCancelled);
   control.cancelled = nullptr;
   control.deadline = clock_.Monotonic();
-  EXPECT_EQ(store.Load(Clip("a"), control).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(store.Load("t", Clip("a"), control).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
   go.Notify();
   leader.join();
 }
 
 TEST_F(VisualStoreTest, AnErrorIsSharedAndNotKept) {
   VisualStore store = Store(100 * kClipBytes);
-  EXPECT_EQ(ReasonOf(store.Load(Clip("bad"), {}).status()), "MEDIA_CORRUPT");
-  EXPECT_EQ(ReasonOf(store.Load(Clip("bad"), {}).status()), "MEDIA_CORRUPT");
+  EXPECT_EQ(ReasonOf(store.Load("t", Clip("bad"), {}).status()), "MEDIA_CORRUPT");
+  EXPECT_EQ(ReasonOf(store.Load("t", Clip("bad"), {}).status()), "MEDIA_CORRUPT");
   EXPECT_EQ(media_.num_loads(), 2);
 }
 

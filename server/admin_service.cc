@@ -11,7 +11,7 @@ grpc::ServerUnaryReactor* AdminService::Drain(grpc::CallbackServerContext* conte
                                               const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
   return ServeUnary<admin::v1::DrainRequest>(
-      core_, Method::kAdmin, &core_.probing, context, request, response,
+      core_, Method::kDrain, &core_.probing, context, request, response,
       [this](const CallContext&,
              const admin::v1::DrainRequest& in) -> absl::StatusOr<admin::v1::DrainResponse> {
         const std::optional<absl::Duration> timeout = FromProto(in.timeout());
@@ -28,7 +28,7 @@ grpc::ServerUnaryReactor* AdminService::SetLogLevel(grpc::CallbackServerContext*
                                                     const grpc::ByteBuffer* request,
                                                     grpc::ByteBuffer* response) {
   return ServeUnary<admin::v1::SetLogLevelRequest>(
-      core_, Method::kAdmin, nullptr, context, request, response,
+      core_, Method::kSetLogLevel, nullptr, context, request, response,
       [](const CallContext&, const admin::v1::SetLogLevelRequest& in)
           -> absl::StatusOr<admin::v1::SetLogLevelResponse> {
         LogLevel level = LogLevel::kInfo;
@@ -45,7 +45,7 @@ grpc::ServerUnaryReactor* AdminService::Profile(grpc::CallbackServerContext* con
                                                 const grpc::ByteBuffer* request,
                                                 grpc::ByteBuffer* response) {
   return ServeUnary<admin::v1::ProfileRequest>(
-      core_, Method::kAdmin, nullptr, context, request, response,
+      core_, Method::kProfile, nullptr, context, request, response,
       [](const CallContext&, const admin::v1::ProfileRequest&) {
         return absl::StatusOr<admin::v1::ProfileResponse>(NotImplemented("Profile"));
       });
@@ -55,7 +55,7 @@ grpc::ServerUnaryReactor* AdminService::FlushCaches(grpc::CallbackServerContext*
                                                     const grpc::ByteBuffer* request,
                                                     grpc::ByteBuffer* response) {
   return ServeUnary<admin::v1::FlushCachesRequest>(
-      core_, Method::kAdmin, nullptr, context, request, response,
+      core_, Method::kFlushCaches, nullptr, context, request, response,
       [](const CallContext&, const admin::v1::FlushCachesRequest&) {
         return absl::StatusOr<admin::v1::FlushCachesResponse>(NotImplemented("FlushCaches"));
       });

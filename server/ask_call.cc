@@ -18,13 +18,14 @@ AskCall::AskCall(ServerCore& core, AskReplay& replay, grpc::CallbackServerContex
                  const grpc::ByteBuffer& request, grpc::ByteBuffer* response)
     : core_(core),
       meter_(core.calls, Method::kAsk),
-      call_(MakeCallContext(context, core.clock, core.options)),
+      call_(MakeCallContext(core, Method::kAsk, context)),
       response_(response) {
   Begin(context, replay, request);
 }
 
 void AskCall::Begin(grpc::CallbackServerContext& context, AskReplay& replay,
                     const grpc::ByteBuffer& bytes) {
+  if (!call_.refusal.ok()) return Deliver(call_.refusal, nullptr);
   v1::AskRequest request;
   if (absl::Status parsed = ParseMessage(bytes, request); !parsed.ok()) {
     return Deliver(parsed, nullptr);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/metered_sink.h"
 #include "server/result_conversion.h"
 
 namespace videonsa {
@@ -23,7 +24,8 @@ void AskRun::Submit(Runtime& runtime, GenerateRequest request, Question question
     absl::MutexLock lock(&mutex_);
     question_ = std::move(question);
   }
-  const absl::StatusOr<RequestId> id = runtime.Submit(std::move(request), std::move(self));
+  auto sink = std::make_shared<MeteredSink>(core_.quotas, request.tenant, std::move(self));
+  const absl::StatusOr<RequestId> id = runtime.Submit(std::move(request), std::move(sink));
   if (!id.ok()) {
     core_.requests.Refused(id.status());
     return End(id.status());

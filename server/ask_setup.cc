@@ -26,6 +26,9 @@ absl::StatusOr<PreparedQuestion> Prepare(ServerCore& core, const CallContext& ca
     return MakeError(absl::StatusCode::kDeadlineExceeded, "DEADLINE_TOO_SHORT",
                      "the deadline leaves no time to begin");
   }
+  if (out.parsed.request.generation.ignore_eos) {
+    VNSA_RETURN_IF_ERROR(core.access.Require(call.scopes, kScopeBench, "bench"));
+  }
   out.parsed.request.tenant = call.tenant;
   out.parsed.request.request_id = call.request_id;
   out.parsed.request.deadline = call.deadline;

@@ -20,7 +20,7 @@ struct PreparedQuestion {
 };
 
 /// Admits and checks a question and takes its clips into use; counts refusals.
-/// Errors: UNAVAILABLE (LOADING, DRAINING), PERMISSION_DENIED (URL_NOT_ALLOWED), those of
+/// Errors: UNAVAILABLE (LOADING, DRAINING), PERMISSION_DENIED (URL_NOT_ALLOWED, SCOPE_MISSING), of
 ///         QuestionParser, DEADLINE_EXCEEDED.
 absl::StatusOr<PreparedQuestion> PrepareQuestion(ServerCore& core, const CallContext& call,
                                                  const v1::Question& question);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
 #include "server/ask_setup.h"
+#include "server/metered_sink.h"
 #include "server/random_id.h"
 #include "server/raw_message.h"
 #include "server/status_conversion.h"
@@ -21,13 +22,14 @@ AskStreamCall::AskStreamCall(ServerCore& core, grpc::CallbackServerContext& cont
     : core_(core),
       context_(context),
       meter_(core.calls, Method::kAskStream),
-      call_(MakeCallContext(context, core.clock, core.options)),
+      call_(MakeCallContext(core, Method::kAskStream, context)),
       ask_id_(RandomId()) {
   context.AddInitialMetadata("videonsa-ask-id", ask_id_);
   Begin(request);
 }
 
 void AskStreamCall::Begin(const grpc::ByteBuffer& bytes) {
+  if (!call_.refusal.ok()) return Refuse(call_.refusal);
   v1::AskStreamRequest request;
   if (absl::Status parsed = ParseMessage(bytes, request); !parsed.ok()) return Refuse(parsed);
   if (request.min_tokens_per_delta() < 0 || request.min_tokens_per_delta() > kMaxTokensPerDelta) {
@@ -64,8 +66,10 @@ void AskStreamCall::Begin(const grpc::ByteBuffer& bytes) {
 void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
                            const std::shared_ptr<ResponseStream>& stream) {
   // The runtime may answer before Submit returns.
+  GenerateRequest& request = prepared.parsed.request;
+  auto sink = std::make_shared<MeteredSink>(core.quotas, request.tenant, stream);
   const absl::StatusOr<RequestId> id =
-      prepared.runtime->Submit(std::move(prepared.parsed.request), stream);
+      prepared.runtime->Submit(std::move(request), std::move(sink));
   if (id.ok()) {
     stream->SetRequest(*prepared.runtime, *id);
   } else {

@@ -2,27 +2,39 @@
 
 #include <grpcpp/server_context.h>
 
+#include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "runtime/base/clock.h"
-#include "server/options.h"
+#include "server/method.h"
+#include "server/trace/trace_context.h"
 
 namespace videonsa {
 
+class ServerCore;
+
 /// Who calls, under which id and until when. Made first thing in every handler.
 struct CallContext {
-  std::string tenant;          ///< owner of everything the call touches; never empty
+  /// Why the call must end at once: no right to it, or a quota is used up. Everything else but
+  /// tenant and scopes is set even then; the tenant is empty, which owns nothing and may run
+  /// nothing.
+  absl::Status refusal;
+  std::string tenant;  ///< owner of everything the call touches
+  Scopes scopes = 0;
   std::string request_id;      ///< caller's x-request-id if well-formed, else ours
+  TraceContext trace;          ///< from the caller's traceparent
   absl::Time received;         ///< wall clock
   absl::Duration received_at;  ///< monotonic
   /// Monotonic reading at which work must be done: a little before the caller's own deadline, so
   /// that a partial answer still reaches it.
   absl::Duration deadline;
+  std::shared_ptr<void> slot;  ///< the call's place in its tenant's quotas
 };
 
-/// Reads metadata and deadline and sends x-request-id back in the initial metadata.
-CallContext MakeCallContext(grpc::CallbackServerContext& context, const Clock& clock,
-                            const ServerOptions& options);
+/// Reads metadata and deadline, says who the caller is, whether it may and within its quotas, and
+/// sends x-request-id and traceresponse back in the initial metadata. The one point that every call
+/// of every service passes; its reactor ends at once with `refusal` unless that is OK.
+CallContext MakeCallContext(ServerCore& core, Method method, grpc::CallbackServerContext& context);
 
 }  // namespace videonsa

@@ -19,6 +19,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "runtime/base/error.h"
+#include "server/byte_size.h"
+#include "server/nearest_name.h"
 
 namespace videonsa {
 namespace {
@@ -107,35 +109,8 @@ Row Number(std::string name, std::string unit, T low, T high, Field<T> field, st
           [field](const ServerOptions& options) { return absl::StrCat(Get(field, options)); }};
 }
 
-// A size in bytes with an optional suffix K, M, G or T (1024 each).
-bool ParseBytes(absl::string_view text, int64_t* bytes) {
-  int shift = 0;
-  const size_t suffix =
-      text.empty() ? std::string::npos : std::string("KMGT").find(absl::ascii_toupper(text.back()));
-  if (suffix != std::string::npos) {
-    shift = 10 * (static_cast<int>(suffix) + 1);
-    text.remove_suffix(1);
-  }
-  int64_t number = 0;
-  if (!absl::SimpleAtoi(text, &number) || number < 0) return false;
-  if (number > (std::numeric_limits<int64_t>::max() >> shift)) return false;
-  *bytes = number << shift;
-  return true;
-}
-
-std::string FormatBytes(int64_t bytes) {
-  constexpr char kSuffixes[] = "KMGT";
-  for (int i = 3; i >= 0; --i) {
-    const int64_t unit = int64_t{1} << (10 * (i + 1));
-    if (bytes >= unit && bytes % unit == 0) {
-      return absl::StrCat(bytes / unit, std::string(1, kSuffixes[i]));
-    }
-  }
-  return absl::StrCat(bytes);
-}
-
 Row Bytes(std::string name, int64_t low, int64_t high, Field<int64_t> field, std::string meaning) {
-  const std::string range = absl::StrCat(FormatBytes(low), " to ", FormatBytes(high));
+  const std::string range = absl::StrCat(FormatByteSize(low), " to ", FormatByteSize(high));
   return {name,
           "bytes (K, M, G, T)",
           range,
@@ -143,13 +118,13 @@ Row Bytes(std::string name, int64_t low, int64_t high, Field<int64_t> field, std
           false,
           [name, range, low, high, field](ServerOptions& options, absl::string_view value) {
             int64_t bytes = 0;
-            if (!ParseBytes(value, &bytes) || bytes < low || bytes > high) {
+            if (!ParseByteSize(value, &bytes) || bytes < low || bytes > high) {
               return BadValue(name, value, range);
             }
             field(options) = bytes;
             return absl::OkStatus();
           },
-          [field](const ServerOptions& options) { return FormatBytes(Get(field, options)); }};
+          [field](const ServerOptions& options) { return FormatByteSize(Get(field, options)); }};
 }
 
 Row Seconds(std::string name, double low, double high, Field<absl::Duration> field,
@@ -298,11 +273,67 @@ void AddListenRows(std::vector<Row>& rows) {
                       "Address of operator calls and probes; never public."));
   rows.push_back(Text("metrics-listen", "host:port, port 0 chooses, empty: none",
                       VNSA_FIELD(std::string, metrics_listen), "Address of GET /metrics."));
-  rows.push_back(Flag("reflection", VNSA_FIELD(bool, reflection),
-                      "Answer gRPC reflection, so that generic tools know the methods."));
+  rows.push_back(Choice("reflection", {"auto", "true", "false"},
+                        VNSA_FIELD(std::string, reflection),
+                        "Answer gRPC reflection, so that generic tools know the methods; it asks "
+                        "for no token. auto: while there is no access file."));
+  rows.back().flag = true;
+}
+
+void AddConnectionRows(std::vector<Row>& rows) {
   rows.push_back(Number<int>("max-streams", "calls", 1, 10000,
-                             VNSA_FIELD(int, max_concurrent_streams),
+                             VNSA_FIELD(int, connection.max_streams),
                              "Open calls of one connection."));
+  rows.push_back(Seconds("handshake-timeout", 0.1, 120,
+                         VNSA_FIELD(absl::Duration, connection.handshake),
+                         "A connection that has not begun to speak HTTP/2 by then is closed."));
+  rows.push_back(Seconds("connection-idle", 1, 86400, VNSA_FIELD(absl::Duration, connection.idle),
+                         "A connection without a call for so long is closed."));
+  rows.push_back(Seconds("connection-age", 1, 864000, VNSA_FIELD(absl::Duration, connection.age),
+                         "A connection is closed at this age, a tenth more or less, once its calls "
+                         "have ended; so balancers spread load anew."));
+  rows.push_back(Seconds("keepalive", 1, 86400, VNSA_FIELD(absl::Duration, connection.keepalive),
+                         "A connection that is silent for so long is pinged."));
+  rows.push_back(Seconds("keepalive-timeout", 1, 3600,
+                         VNSA_FIELD(absl::Duration, connection.keepalive_timeout),
+                         "It is closed if nothing answers the ping by then."));
+}
+
+void AddAccessRows(std::vector<Row>& rows) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  rows.push_back(Text("access-file", "a YAML file, empty: everybody may do everything",
+                      VNSA_FIELD(std::string, access.file),
+                      "Digests of tokens, names in client certificates, tenants and their limits; "
+                      "read again when it changes."));
+  rows.push_back(Text("tls-cert", "a PEM file, empty: no TLS",
+                      VNSA_FIELD(std::string, access.tls.cert),
+                      "Certificate of the public address, leaf first; read again when it "
+                      "changes."));
+  rows.push_back(
+      Text("tls-key", "a PEM file", VNSA_FIELD(std::string, access.tls.key), "Key of --tls-cert."));
+  rows.push_back(Text("tls-client-ca", "a PEM file, empty: clients show no certificate",
+                      VNSA_FIELD(std::string, access.tls.client_ca),
+                      "Authorities; every client must show a certificate of theirs."));
+  const auto limit = [&rows](const char* name, const char* unit, Field<int64_t> field,
+                             const char* meaning) {
+    rows.push_back(Number<int64_t>(name, unit, 0, kMost, std::move(field), meaning));
+  };
+  limit("tenant-requests", "calls a minute", VNSA_FIELD(int64_t, access.tenant.requests_per_minute),
+        "Of one tenant, a minute's worth at once at most; 0: no limit.");
+  limit("tenant-questions", "questions", VNSA_FIELD(int64_t, access.tenant.questions),
+        "Of one tenant at once, waiting ones too; 0: no limit.");
+  limit("tenant-calls", "calls", VNSA_FIELD(int64_t, access.tenant.calls),
+        "Open calls of one tenant of any kind; 0: no limit.");
+  limit("tenant-prompt-tokens", "tokens a minute",
+        VNSA_FIELD(int64_t, access.tenant.prompt_tokens_per_minute),
+        "Prompt tokens computed for one tenant, cached ones apart; 0: no limit.");
+  limit("tenant-output-tokens", "tokens a minute",
+        VNSA_FIELD(int64_t, access.tenant.output_tokens_per_minute),
+        "Tokens made for one tenant; 0: no limit.");
+  rows.push_back(Number<int>("metrics-tenants", "tenants", 0, 100,
+                             VNSA_FIELD(int, access.named_tenants),
+                             "Tenants that metrics name, the first of the access file by name; the "
+                             "others are \"other\". 0: no metric has a tenant in it."));
 }
 
 void AddClipRows(std::vector<Row>& rows) {
@@ -459,6 +490,8 @@ const std::vector<Row>& Rows() {
     AddModelRows(*rows);
     AddMediaRows(*rows);
     AddListenRows(*rows);
+    AddConnectionRows(*rows);
+    AddAccessRows(*rows);
     AddClipRows(*rows);
     AddUrlRows(*rows);
     AddRequestRows(*rows);
@@ -466,6 +499,14 @@ const std::vector<Row>& Rows() {
     return rows;
   }();
   return *kRows;
+}
+
+absl::Status UnknownOption(absl::string_view argument, absl::string_view name) {
+  std::vector<std::string> names;
+  for (const Row& row : Rows()) names.push_back(row.name);
+  return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_UNKNOWN",
+                   absl::StrCat("\"", argument.substr(0, 64), "\" is no option; see --help",
+                                DidYouMean(name, names)));
 }
 
 std::string FolderOfThisProgram() {
@@ -501,6 +542,14 @@ std::string StateFolder() {
 
 }  // namespace
 
+TenantLimits DefaultTenantLimits(const ServerOptions& options) {
+  TenantLimits limits = options.access.tenant;
+  limits.clip_bytes = options.clips.tenant_bytes;
+  limits.clips = options.clips.tenant_clips;
+  limits.uploads = options.clips.tenant_uploads;
+  return limits;
+}
+
 absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments) {
   CommandLine line;
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -521,8 +570,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arg
     const auto row = std::find_if(Rows().begin(), Rows().end(),
                                   [&name](const Row& r) { return r.name == name; });
     if (row == Rows().end()) {
-      return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_UNKNOWN",
-                       absl::StrCat("\"", argument.substr(0, 64), "\" is no option; see --help"));
+      return UnknownOption(argument, name);
     }
     std::string value;
     if (equals != std::string::npos) {

@@ -10,6 +10,8 @@
 #include "absl/time/time.h"
 #include "runtime/serving/runtime.h"
 #include "runtime/telemetry/log.h"
+#include "server/access/tenant_limits.h"
+#include "server/access/tls_options.h"
 #include "server/clip_store/clip_store.h"
 #include "server/url_fetch/url_fetcher.h"
 
@@ -35,18 +37,37 @@ struct UrlOptions {
   int threads = 4;
 };
 
+/// Who may call, and what a tenant may use. Without a file: everybody, as one tenant.
+struct AccessOptions {
+  std::string file;     ///< see AccessRules
+  TenantLimits tenant;  ///< of tenants the file says nothing else of; the clip store has its own
+  int named_tenants = 0;
+  TlsOptions tls;  ///< of the public address
+};
+
+/// How long a connection may live, and what it may leave undone.
+struct ConnectionOptions {
+  int max_streams = 128;
+  absl::Duration handshake = absl::Seconds(10);  ///< until its settings have come
+  absl::Duration idle = absl::Minutes(10);
+  absl::Duration age = absl::Minutes(30);
+  absl::Duration keepalive = absl::Seconds(60);
+  absl::Duration keepalive_timeout = absl::Seconds(20);
+};
+
 /// Everything the server can be told. Each field is one row of the table in options.cc.
 struct ServerOptions {
   RuntimeOptions runtime;
   ClipStoreOptions clips;
   QuestionLimits question;
   UrlOptions urls;
+  AccessOptions access;
+  ConnectionOptions connection;
 
   std::string listen = "127.0.0.1:8090";
   std::string admin_listen = "127.0.0.1:0";    ///< empty: none
   std::string metrics_listen = "127.0.0.1:0";  ///< empty: none
-  bool reflection = true;
-  int max_concurrent_streams = 128;  ///< per connection
+  std::string reflection = "auto";
 
   absl::Duration default_deadline = absl::Seconds(120);
   absl::Duration max_deadline = absl::Seconds(600);
@@ -61,6 +82,15 @@ struct ServerOptions {
   absl::Duration drain_timeout = absl::Seconds(60);
   LogLevel log_level = LogLevel::kInfo;
 };
+
+/// Whether gRPC reflection is served.
+inline bool ServesReflection(const ServerOptions& options) {
+  return options.reflection == "true" ||
+         (options.reflection == "auto" && options.access.file.empty());
+}
+
+/// The limits of a tenant that the access file says nothing of.
+TenantLimits DefaultTenantLimits(const ServerOptions& options);
 
 /// What the command line asks for.
 struct CommandLine {

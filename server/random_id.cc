@@ -25,4 +25,12 @@ std::string RandomId() {
   return id;
 }
 
+uint64_t RandomBits() {
+  uint64_t bits = 0;
+  while (bits == 0) {
+    VNSA_CHECK_EQ(getrandom(&bits, sizeof(bits), 0), static_cast<ssize_t>(sizeof(bits)));
+  }
+  return bits;
+}
+
 }  // namespace videonsa

@@ -15,8 +15,10 @@ class RefusedStream : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   RefusedStream(ServerCore& core, Method method, grpc::CallbackServerContext& context,
                 const absl::Status& status)
       : meter_(core.calls, method) {
-    meter_.SetCode(static_cast<int>(status.code()));
-    Finish(ToGrpcStatus(status, MakeCallContext(context, core.clock, core.options).request_id));
+    const CallContext call = MakeCallContext(core, method, context);
+    const absl::Status& end = call.refusal.ok() ? status : call.refusal;
+    meter_.SetCode(static_cast<int>(end.code()));
+    Finish(ToGrpcStatus(end, call.request_id));
   }
   void OnDone() override { delete this; }
 

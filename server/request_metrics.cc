@@ -17,6 +17,10 @@ size_t RefusalOf(const absl::Status& status) {
   const std::string reason = info ? info->reason : "";
   if (reason == "QUEUE_FULL") return 0;
   if (reason == "KV_EXHAUSTED") return 1;
+  if (reason == "QUOTA_EXCEEDED") {
+    const std::string& quota = info->metadata.front().second;  // as TenantQuotas makes it
+    return quota == "questions" || quota == "calls" ? 3 : 2;
+  }
   if (status.code() == absl::StatusCode::kDeadlineExceeded) return 4;
   if (status.code() == absl::StatusCode::kUnavailable) return 5;
   if (reason == "PROMPT_TOO_LONG" || reason == "TOO_MANY_FRAMES") return 6;

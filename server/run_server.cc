@@ -107,8 +107,13 @@ int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThre
   if (!server.ok()) {
     CountLogMessages(nullptr);
     const std::optional<ErrorInfo> info = GetErrorInfo(server.status());
-    const bool address = info && info->reason == "ADDRESS_IN_USE";
-    return Fail(address ? kExitAddress : kExitClipDir, "cannot start", server.status());
+    const std::string reason = info ? info->reason : "";
+    const bool usage = reason == "ACCESS_FILE_INVALID" || reason == "TLS_FILE_INVALID" ||
+                       reason == "FILE_UNREADABLE";
+    const int code = reason == "ADDRESS_IN_USE" ? kExitAddress
+                     : usage                    ? kExitUsage
+                                                : kExitClipDir;
+    return Fail(code, "cannot start", server.status());
   }
   absl::StatusOr<std::unique_ptr<Runtime>> runtime = create(options.runtime, clock, metrics);
   int code = kExitOk;

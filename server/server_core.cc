@@ -18,11 +18,13 @@ absl::Status Unavailable(const char* reason, const char* message, absl::Duration
 }  // namespace
 
 ServerCore::ServerCore(const ServerOptions& options_in, const Clock& clock_in,
-                       MetricsRegistry& metrics_in, ClipStore& clips_in)
+                       MetricsRegistry& metrics_in, AccessControl& access_in, ClipStore& clips_in)
     : options(options_in),
       clock(clock_in),
       metrics(metrics_in),
+      access(access_in),
       clips(clips_in),
+      quotas(access, options.access.named_tenants, clock, metrics),
       calls(metrics_in, clock_in),
       requests(metrics_in),
       disk(kDiskThreads, kDiskQueue),

@@ -7,6 +7,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/serving/runtime.h"
 #include "runtime/telemetry/metrics.h"
+#include "server/access/access_control.h"
+#include "server/access/tenant_quotas.h"
 #include "server/call_metrics.h"
 #include "server/clip_importer.h"
 #include "server/clip_store/clip_store.h"
@@ -26,12 +28,14 @@ enum class ServerState { kLoading, kReady, kDraining, kFailed };
 class ServerCore {
  public:
   ServerCore(const ServerOptions& options, const Clock& clock, MetricsRegistry& metrics,
-             ClipStore& clips);
+             AccessControl& access, ClipStore& clips);
 
   const ServerOptions options;
   const Clock& clock;
   MetricsRegistry& metrics;
+  AccessControl& access;
   ClipStore& clips;
+  TenantQuotas quotas;
   CallMetrics calls;
   RequestMetrics requests;
   WorkerPool disk;     ///< uploads and clip records

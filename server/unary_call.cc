@@ -5,7 +5,7 @@ namespace videonsa {
 UnaryCall::UnaryCall(ServerCore& core, Method method, grpc::CallbackServerContext& context,
                      grpc::ByteBuffer* response)
     : meter_(core.calls, method),
-      context_(MakeCallContext(context, core.clock, core.options)),
+      context_(MakeCallContext(core, method, context)),
       response_(response),
       link_(std::make_shared<Link>()) {
   absl::MutexLock lock(&link_->mutex_);

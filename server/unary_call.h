@@ -54,8 +54,9 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   const std::shared_ptr<Link> link_;
 };
 
-/// Parses a `Request`, runs `handle(const CallContext&, const Request&) -> StatusOr<Response>` and
-/// ends the call. With a pool, `handle` runs there and may wait; without, it must not wait.
+/// Ends a call that is refused, else parses a `Request`, runs `handle(const CallContext&, const
+/// Request&) -> StatusOr<Response>` and ends the call. With a pool, `handle` runs there and may
+/// wait; without, it must not wait.
 template <typename Request, typename Handle>
 grpc::ServerUnaryReactor* ServeUnary(ServerCore& core, Method method, WorkerPool* pool,
                                      grpc::CallbackServerContext* context,
@@ -63,6 +64,10 @@ grpc::ServerUnaryReactor* ServeUnary(ServerCore& core, Method method, WorkerPool
                                      Handle handle) {
   auto* const call = new UnaryCall(core, method, *context, response);
   const std::shared_ptr<UnaryCall::Link> link = call->link();
+  if (!call->context().refusal.ok()) {
+    link->End(call->context().refusal);
+    return call;
+  }
   auto request = std::make_shared<Request>();
   if (absl::Status parsed = ParseMessage(*bytes, *request); !parsed.ok()) {
     link->End(parsed);

@@ -158,14 +158,16 @@ class UploadCall::Link : public Watched, public std::enable_shared_from_this<Lin
 UploadCall::UploadCall(ServerCore& core, grpc::CallbackServerContext& context,
                        grpc::ByteBuffer* response, const Gauge& active)
     : meter_(core.calls, Method::kUploadClip),
-      context_(MakeCallContext(context, core.clock, core.options)),
+      context_(MakeCallContext(core, Method::kUploadClip, context)),
       response_(response),
       active_(active) {
   active_.Add(1);
   link_ = std::make_shared<Link>(core, this);
   core.watchdog.Add(link_);
-  if (absl::StatusOr<Runtime*> admitted = core.Admit();
-      !admitted.ok() && core.state() != ServerState::kLoading) {
+  if (!context_.refusal.ok()) {
+    link_->End(context_.refusal, nullptr);
+  } else if (absl::StatusOr<Runtime*> admitted = core.Admit();
+             !admitted.ok() && core.state() != ServerState::kLoading) {
     link_->End(admitted.status(), nullptr);
   } else {
     link_->ReadNext();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "runtime/base/check.h"
@@ -25,6 +26,7 @@ namespace {
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
 constexpr int kMaxMetadataBytes = 8 * 1024;
 constexpr absl::Duration kSweepEvery = absl::Seconds(30);
+constexpr absl::Duration kReloadEvery = absl::Seconds(5);
 constexpr absl::Duration kHurry = absl::Seconds(5);
 // What the engine needs to end its last answers before the transport cancels them.
 constexpr absl::Duration kLastWords = absl::Seconds(2);
@@ -40,22 +42,31 @@ std::chrono::system_clock::time_point After(absl::Duration wait) {
 
 // Limits of one connection and one message; the measured reasons are in server/README.md.
 void Harden(grpc::ServerBuilder& builder, const ServerOptions& options) {
+  const ConnectionOptions& connection = options.connection;
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, connection.max_streams);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             Milliseconds(connection.handshake));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(connection.keepalive));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             Milliseconds(connection.keepalive_timeout));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 30'000);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 10 * 60'000);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 30 * 60'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, Milliseconds(connection.idle));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(connection.age));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
                              Milliseconds(options.max_deadline + absl::Seconds(30)));
+}
+
+// Whether only this machine can reach `address`.
+bool IsLocal(absl::string_view address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]:") || absl::StartsWith(address, "unix:");
 }
 
 absl::Status CannotListen(const std::string& address) {
@@ -73,14 +84,25 @@ absl::StatusOr<std::unique_ptr<VideonsaServer>> VideonsaServer::Start(const Serv
                                                                       const Clock& clock,
                                                                       MetricsRegistry& metrics) {
   std::unique_ptr<VideonsaServer> server(new VideonsaServer(options, clock, metrics));
+  VNSA_ASSIGN_OR_RETURN(
+      server->access_,
+      AccessControl::Create(options.access.file, DefaultTenantLimits(options), clock, metrics));
+  if (options.access.tls.enabled()) {
+    VNSA_ASSIGN_OR_RETURN(server->tls_, TlsFiles::Open(options.access.tls, metrics));
+  }
   VNSA_ASSIGN_OR_RETURN(server->clips_, ClipStore::Open(options.clips, clock, metrics));
-  server->core_ = std::make_unique<ServerCore>(options, clock, metrics, *server->clips_);
+  server->clips_->SetTenantLimits([access = server->access_.get()](const std::string& tenant) {
+    return access->LimitsOf(tenant);
+  });
+  server->core_ =
+      std::make_unique<ServerCore>(options, clock, metrics, *server->access_, *server->clips_);
   server->process_metrics_ = ExportProcessMetrics(metrics);
   metrics
       .AddGauge("videonsa_build_info", "The build.",
                 {{"version", ServerVersion()}, {"grpc", grpc::Version()}})
       .Set(1);
   VNSA_RETURN_IF_ERROR(server->Listen());
+  server->WarnIfOpen();
   server->maintenance_ = std::thread([raw = server.get()] { raw->Maintain(); });
   return server;
 }
@@ -96,11 +118,13 @@ absl::Status VideonsaServer::Listen() {
     return core_->calls.open_questions();
   });
   grpc::EnableDefaultHealthCheckService(true);
-  if (options_.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  if (ServesReflection(options_)) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   {
     grpc::ServerBuilder builder;
     Harden(builder, options_);
-    builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort(
+        options_.listen, tls_ == nullptr ? grpc::InsecureServerCredentials() : tls_->Credentials(),
+        &port_);
     builder.RegisterService(video_qa_.get());
     builder.RegisterService(clip_service_.get());
     builder.RegisterService(server_service_.get());
@@ -120,6 +144,21 @@ absl::Status VideonsaServer::Listen() {
   if (options_.metrics_listen.empty()) return absl::OkStatus();
   VNSA_ASSIGN_OR_RETURN(endpoint_, MetricsEndpoint::Start(options_.metrics_listen, metrics_));
   return absl::OkStatus();
+}
+
+void VideonsaServer::WarnIfOpen() const {
+  if (access_->open() && !IsLocal(options_.listen)) {
+    Log(LogLevel::kWarning, "everybody who reaches the public address may do everything",
+        {{"listen", options_.listen}, {"option", "access-file"}});
+  }
+  if (!access_->open() && tls_ == nullptr && !IsLocal(options_.listen)) {
+    Log(LogLevel::kWarning, "tokens travel unencrypted to the public address",
+        {{"listen", options_.listen}, {"option", "tls-cert"}});
+  }
+  if (access_->open() && !options_.admin_listen.empty() && !IsLocal(options_.admin_listen)) {
+    Log(LogLevel::kWarning, "everybody who reaches the admin address may drain this server",
+        {{"listen", options_.admin_listen}, {"option", "access-file"}});
+  }
 }
 
 int VideonsaServer::metrics_port() const { return endpoint_ == nullptr ? 0 : endpoint_->port(); }
@@ -216,14 +255,24 @@ void VideonsaServer::Tick() {
   }
 }
 
+void VideonsaServer::ReloadFiles() {
+  access_->Reload().IgnoreError();  // says so itself
+  if (tls_ != nullptr) tls_->Reload().IgnoreError();
+}
+
 void VideonsaServer::Maintain() {
   absl::Duration swept = clock_.Monotonic();
+  absl::Duration reloaded = swept;
   while (true) {
     {
       absl::MutexLock lock(&mutex_);
       if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), absl::Seconds(1))) return;
     }
     Tick();
+    if (clock_.Monotonic() - reloaded >= kReloadEvery) {
+      reloaded = clock_.Monotonic();
+      ReloadFiles();
+    }
     if (clock_.Monotonic() - swept < kSweepEvery) continue;
     swept = clock_.Monotonic();
     clips_->Sweep();
@@ -255,6 +304,8 @@ VideonsaServer::~VideonsaServer() {
   video_qa_.reset();
   core_.reset();
   clips_.reset();
+  tls_.reset();  // the listener that asks it for certificates is gone
+  access_.reset();
   process_metrics_.reset();
   endpoint_.reset();
 }

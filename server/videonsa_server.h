@@ -15,6 +15,8 @@
 #include "runtime/serving/runtime.h"
 #include "runtime/telemetry/metrics.h"
 #include "runtime/telemetry/metrics_endpoint.h"
+#include "server/access/access_control.h"
+#include "server/access/tls_files.h"
 #include "server/clip_prober.h"
 #include "server/clip_store/clip_store.h"
 #include "server/options.h"
@@ -37,7 +39,8 @@ class VideoQaService;
 class VideonsaServer {
  public:
   /// Opens the clip store and the listeners.
-  /// Errors: FAILED_PRECONDITION (CLIP_DIR_UNUSABLE), UNAVAILABLE (ADDRESS_IN_USE).
+  /// Errors: FAILED_PRECONDITION (CLIP_DIR_UNUSABLE), UNAVAILABLE (ADDRESS_IN_USE),
+  ///         INVALID_ARGUMENT (ACCESS_FILE_INVALID, TLS_FILE_INVALID), NOT_FOUND (FILE_UNREADABLE).
   static absl::StatusOr<std::unique_ptr<VideonsaServer>> Start(const ServerOptions& options,
                                                                const Clock& clock,
                                                                MetricsRegistry& metrics);
@@ -59,6 +62,10 @@ class VideonsaServer {
   /// One round of what the maintenance thread does each second.
   void Tick();
 
+  /// Reads access and certificate files again and takes them if they changed and are good; the
+  /// maintenance thread does so every few seconds.
+  void ReloadFiles();
+
   int port() const { return port_; }
   int admin_port() const { return admin_port_; }  ///< 0: none
   int metrics_port() const;                       ///< 0: none
@@ -69,6 +76,7 @@ class VideonsaServer {
   VideonsaServer(const ServerOptions& options, const Clock& clock, MetricsRegistry& metrics);
 
   absl::Status Listen();
+  void WarnIfOpen() const;
   void SetHealth();
   void Maintain();
   bool Stopping() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stopping_; }
@@ -76,6 +84,8 @@ class VideonsaServer {
   const ServerOptions options_;
   const Clock& clock_;
   MetricsRegistry& metrics_;
+  std::unique_ptr<AccessControl> access_;
+  std::unique_ptr<TlsFiles> tls_;  // null: no TLS
   std::unique_ptr<ClipStore> clips_;
   std::unique_ptr<ServerCore> core_;
   std::unique_ptr<Runtime> runtime_;    // set by Serve

@@ -67,8 +67,12 @@ class WatchCall::Link : public ClipWatcher {
 WatchCall::WatchCall(ServerCore& core, grpc::CallbackServerContext& context,
                      const grpc::ByteBuffer& request)
     : meter_(core.calls, Method::kWatchClip),
-      context_(MakeCallContext(context, core.clock, core.options)),
+      context_(MakeCallContext(core, Method::kWatchClip, context)),
       link_(std::make_shared<Link>(this)) {
+  if (!context_.refusal.ok()) {
+    link_->OnEnd(context_.refusal);
+    return;
+  }
   v1::WatchClipRequest wire;
   if (absl::Status parsed = ParseMessage(request, wire); !parsed.ok()) {
     link_->OnEnd(parsed);

@@ -58,7 +58,8 @@ class Histogram {
   prometheus::Histogram* impl_ = nullptr;
 };
 
-/// Label names and values; a few, of closed sets only: never a tenant, clip, session or text.
+/// Label names and values; a few, of closed sets only: never a clip, session or text, and a tenant
+/// only where the operator asked for it.
 using MetricLabels = std::vector<std::pair<std::string, std::string>>;
 
 /// Upper bounds of histogram buckets, ascending.

@@ -304,6 +304,11 @@ void ClipStore::EndWatches(const absl::Status& status) {
   }
 }
 
+void ClipStore::SetTenantLimits(std::function<TenantLimits(const std::string&)> limits) {
+  absl::MutexLock lock(&mutex_);
+  limits_ = std::move(limits);
+}
+
 void ClipStore::SetProber(std::function<void(const std::string& id)> probe) {
   std::vector<std::string> waiting;
   {

@@ -152,6 +152,10 @@ std::unique_ptr<ClipStore::Entry> ClipStore::NewEntry(const std::string& tenant,
 
 ClipStore::Usage ClipStore::UsageOf(const std::string& tenant) const {
   Usage usage;
+  usage.limits = limits_ ? limits_(tenant)
+                         : TenantLimits{.clip_bytes = options_.tenant_bytes,
+                                        .clips = options_.tenant_clips,
+                                        .uploads = options_.tenant_uploads};
   for (const auto& [id, entry] : entries_) {
     const v1::Clip& clip = entry->record.clip();
     const bool own = entry->record.tenant() == tenant;
@@ -169,14 +173,15 @@ ClipStore::Usage ClipStore::UsageOf(const std::string& tenant) const {
 
 absl::Status ClipStore::CheckQuota(const Usage& usage, int64_t size,
                                    StorageDir::Space space) const {
-  if (usage.tenant_clips >= options_.tenant_clips) {
-    return OverQuota("clips", usage.tenant_clips + 1, options_.tenant_clips, "clips");
+  const TenantLimits& limits = usage.limits;
+  if (usage.tenant_clips >= limits.clips) {
+    return OverQuota("clips", usage.tenant_clips + 1, limits.clips, "clips");
   }
-  if (usage.tenant_uploads >= options_.tenant_uploads) {
-    return OverQuota("open_uploads", usage.tenant_uploads + 1, options_.tenant_uploads, "uploads");
+  if (usage.tenant_uploads >= limits.uploads) {
+    return OverQuota("open_uploads", usage.tenant_uploads + 1, limits.uploads, "uploads");
   }
-  if (usage.tenant_bytes + size > options_.tenant_bytes) {
-    return OverQuota("clip_bytes", usage.tenant_bytes + size, options_.tenant_bytes, "bytes");
+  if (usage.tenant_bytes + size > limits.clip_bytes) {
+    return OverQuota("clip_bytes", usage.tenant_bytes + size, limits.clip_bytes, "bytes");
   }
   const auto floor =
       static_cast<int64_t>(options_.free_space_floor * static_cast<double>(space.total_bytes));

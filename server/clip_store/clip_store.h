@@ -15,6 +15,7 @@
 #include "runtime/api/generate_request.h"
 #include "runtime/base/clock.h"
 #include "runtime/telemetry/metrics.h"
+#include "server/access/tenant_limits.h"
 #include "server/clip_store/record_files.h"
 #include "server/clip_store/storage_dir.h"
 #include "server/clip_store/upload_file.h"
@@ -149,6 +150,10 @@ class ClipStore {
   /// Ends all watches with `status`.
   void EndWatches(const absl::Status& status);
 
+  /// Says what a tenant may store; without it, `options` hold for all. `limits` must not wait or
+  /// call back. Requires: called before uploads come.
+  void SetTenantLimits(std::function<TenantLimits(const std::string& tenant)> limits);
+
   /// Calls `probe` with the id of every clip that is or becomes PROBING, from any thread.
   void SetProber(std::function<void(const std::string& id)> probe);
   /// The bytes of a PROBING clip; nothing if it is gone.
@@ -174,6 +179,7 @@ class ClipStore {
     std::vector<std::weak_ptr<ClipWatcher>> watchers;
   };
   struct Usage {
+    TenantLimits limits;  // of the tenant
     int64_t tenant_bytes = 0, total_bytes = 0, unwritten_bytes = 0;
     int tenant_clips = 0, tenant_uploads = 0;
   };
@@ -219,6 +225,7 @@ class ClipStore {
   absl::flat_hash_map<std::string, int64_t> doomed_
       ABSL_GUARDED_BY(mutex_);  // deleted in use: bytes
   std::function<void(const std::string&)> prober_ ABSL_GUARDED_BY(mutex_);
+  std::function<TenantLimits(const std::string&)> limits_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<void> gauges_;  // last: its refresh reads what is above
 };
 

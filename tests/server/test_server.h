@@ -117,9 +117,17 @@ class TestServer {
   /// Stops and frees the server.
   void Destroy() { server_.reset(); }
 
+  /// The token that the calls below send; none at first.
+  void set_token(const std::string& token) { token_ = token; }
+  /// Adds the token to a call made by hand.
+  void Authorise(grpc::ClientContext& context) const {
+    if (!token_.empty()) context.AddMetadata("authorization", "Bearer " + token_);
+  }
+
   grpc::Status Ask(const v1::Question& question, v1::AskResult* result,
                    const std::string& request_id = "") {
     grpc::ClientContext context;
+    Authorise(context);
     v1::AskRequest request;
     request.set_request_id(request_id);
     *request.mutable_question() = question;
@@ -132,12 +140,14 @@ class TestServer {
   /// Uploads `bytes` in chunks of `chunk` bytes; returns the clip.
   grpc::Status Upload(const std::string& bytes, v1::Clip* clip, size_t chunk = 1 << 20) {
     grpc::ClientContext start_context;
+    Authorise(start_context);
     v1::StartUploadRequest start;
     start.set_size_bytes(static_cast<int64_t>(bytes.size()));
     v1::StartUploadResponse started;
     grpc::Status status = clips_->StartUpload(&start_context, start, &started);
     if (!status.ok()) return status;
     grpc::ClientContext context;
+    Authorise(context);
     v1::UploadClipResponse response;
     auto writer = clips_->UploadClip(&context, &response);
     v1::UploadClipRequest message;
@@ -159,6 +169,7 @@ class TestServer {
   /// Watches `name` to its end; returns the last state.
   v1::Clip WaitForClip(const std::string& name) {
     grpc::ClientContext context;
+    Authorise(context);
     v1::WatchClipRequest request;
     request.set_name(name);
     auto reader = clips_->WatchClip(&context, request);
@@ -171,6 +182,7 @@ class TestServer {
 
  private:
   TemporaryFolder folder_;
+  std::string token_;
   MetricsRegistry metrics_;
   std::unique_ptr<VideonsaServer> server_;
   FakeRuntime* runtime_ = nullptr;

@@ -28,13 +28,12 @@ using ::testing::Not;
 
 TEST(Options, ReadsBothForms) {
   const auto line = ParseCommandLine({"--listen=0.0.0.0:1", "--threads", "3", "--kv-bytes=2G",
-                                      "--reflection=false", "--clip-ttl", "90",
-                                      "--device=cuda:3"});
+                                      "--reflection=false", "--clip-ttl", "90", "--device=cuda:3"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->options.listen, "0.0.0.0:1");
   EXPECT_EQ(line->options.runtime.cpu_threads, 3);
   EXPECT_EQ(line->options.runtime.kv_bytes, int64_t{2} << 30);
-  EXPECT_FALSE(line->options.reflection);
+  EXPECT_EQ(line->options.reflection, "false");
   EXPECT_EQ(line->options.runtime.device, "cuda:3");
   EXPECT_EQ(line->options.clips.default_ttl, absl::Seconds(90));
 }

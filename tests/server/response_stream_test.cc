@@ -34,7 +34,8 @@ class ResponseStreamTest : public ::testing::Test {
     auto clips = ClipStore::Open(options.clips, clock_, metrics_);
     EXPECT_TRUE(clips.ok()) << clips.status();
     clips_ = *std::move(clips);
-    core_ = std::make_unique<ServerCore>(options, clock_, metrics_, *clips_);
+    access_ = *AccessControl::Create("", {}, clock_, metrics_);
+    core_ = std::make_unique<ServerCore>(options, clock_, metrics_, *access_, *clips_);
     core_->SetRuntime(&runtime_);
     stream_ = std::make_shared<ResponseStream>(*core_, ResponseStream::Question{.ask_id = "ask"},
                                                &writer_);
@@ -49,6 +50,7 @@ class ResponseStreamTest : public ::testing::Test {
   TemporaryFolder folder_;
   FakeClock clock_;
   MetricsRegistry metrics_;
+  std::unique_ptr<AccessControl> access_;
   std::unique_ptr<ClipStore> clips_;
   std::unique_ptr<ServerCore> core_;
   FakeRuntime runtime_{FakeOptions(), clock_};

@@ -75,6 +75,7 @@ class Workspace {
   /// Bytes that Matrix(dtype, rows, cols) takes.
   static int64_t MatrixBytes(DType dtype, int64_t rows, int64_t cols);
 
+  const void* data() const { return buffer_.data(); }
   size_t capacity() const { return buffer_.bytes(); }
   size_t used() const { return used_; }
   /// Gives back everything taken after `used` was read.

@@ -192,12 +192,16 @@ void ModelExecutor::DecodeBatch(const std::vector<SequenceState*>& batch) {
   const int32_t* const axes[3] = {positions_.data(), positions_.data(), positions_.data()};
   model_->language().RopeAngles(axes, table);
   backend_->BeginDecode({page_tables_.data(), kv_lens_.data(), static_cast<int>(rows)});
-  for (int layer = 0; layer < info_.num_layers; ++layer) {
-    model_->language().DecodeLayer(layer, hidden, table, kv_->Layer(layer, nullptr));
-    for (size_t i = 0; i < batch.size(); ++i) {
-      batch[i]->tallies[static_cast<size_t>(layer)].pairs.dense += kv_lens_[i];
-      batch[i]->dense_pairs += kv_lens_[i];
-    }
+  LanguageModel& language = model_->language();
+  backend_->RunDecode(
+      {hidden.data, table.cos.data, language.workspace(), kv_->Layer(0, nullptr).k_pages}, [&] {
+        for (int layer = 0; layer < info_.num_layers; ++layer) {
+          language.DecodeLayer(layer, hidden, table, kv_->Layer(layer, nullptr));
+        }
+      });
+  for (size_t i = 0; i < batch.size(); ++i) {
+    for (AttentionTally& tally : batch[i]->tallies) tally.pairs.dense += kv_lens_[i];
+    batch[i]->dense_pairs += int64_t{kv_lens_[i]} * info_.num_layers;
   }
   Sample(hidden, batch);
 }

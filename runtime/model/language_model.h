@@ -88,6 +88,9 @@ class LanguageModel {
   /// Shapes: hidden [num_seqs, hidden]; the page ids of `kv` are not used
   void DecodeLayer(int layer, const TensorView& hidden, const RopeTable& table, const PagedKv& kv);
 
+  /// Where the layers' intermediate results lie.
+  const void* workspace() const { return workspace_.data(); }
+
   /// Final norm and head of rows of hidden states: logits [rows, vocab] fp32.
   void Logits(const TensorView& hidden, const TensorView& logits);
   /// Final norm alone, out F32 or BF16 (goldens).

@@ -86,4 +86,12 @@ struct DecodeRows {
   int num_seqs = 0;
 };
 
+/// Where the layers of a decode step find what they work on.
+struct DecodePlaces {
+  const void* hidden = nullptr;
+  const void* angles = nullptr;
+  const void* workspace = nullptr;
+  const void* pages = nullptr;
+};
+
 }  // namespace videonsa

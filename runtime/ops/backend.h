@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -174,8 +175,11 @@ class Backend {
   virtual void VisionAttention(const VisionAttentionArgs& args) = 0;
   /// Requires: ReserveAttention covered the sequence.
   virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
-  /// Says which rows the next two calls mean, in all layers.
+  /// Says which rows the calls below mean, in all layers.
   virtual void BeginDecode(const DecodeRows& rows) = 0;
+  /// Calls `enqueue`, whose calls depend on nothing but the rows announced and `places`; a device
+  /// may start what they did the last time instead.
+  virtual void RunDecode(const DecodePlaces& places, absl::FunctionRef<void()> enqueue) = 0;
   /// Writes row r of k, v [num_seqs, kv_size] to position kv_lens[r] - 1 of sequence r.
   virtual void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) = 0;
   /// Attention of every row over its sequence's whole cache; q, out [num_seqs, q_size].

@@ -19,6 +19,15 @@ constexpr int kMaxSelectedBlocks = 64;
 // Kernels hold scores of a round number of rows: a shorter call may take somewhat more than the
 // longest one.
 constexpr size_t kScratchMargin = size_t{16} << 20;
+
+// Decode launches are sized for caches of a multiple of this many tokens, so that one record serves
+// many steps.
+constexpr int kDecodeLengthStep = 2048;
+
+int RoundedLength(int tokens) {
+  return (tokens + kDecodeLengthStep - 1) / kDecodeLengthStep * kDecodeLengthStep;
+}
+
 constexpr double kTallyUnit = 1.0 / static_cast<double>(uint64_t{1} << kCudaTallyShift);
 
 CudaConstRows ConstRowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
@@ -86,8 +95,8 @@ absl::Status CudaBackend::ReserveAttention(const AttentionNeeds& needs) {
   kv.dtype = kv_type();
   kv.num_kv_heads = shape.num_kv_heads;
   kv.head_dim = shape.head_dim;
-  size_t bytes = CudaDecodeScratchBytes(needs.max_decode_rows, needs.max_tokens, shape.num_q_heads,
-                                        shape.head_dim);
+  size_t bytes = CudaDecodeScratchBytes(needs.max_decode_rows, RoundedLength(needs.max_tokens),
+                                        shape.num_q_heads, shape.head_dim);
   constexpr int kEvidenceRows = 64;
   bytes = std::max(
       bytes, CudaAttentionMassScratchBytes(kEvidenceRows, needs.max_tokens, shape.num_q_heads));
@@ -99,6 +108,11 @@ absl::Status CudaBackend::ReserveAttention(const AttentionNeeds& needs) {
     bytes =
         std::max(bytes, CudaReleasedNsaScratchBytes(kv, needs.max_tokens, needs.selected_blocks));
   }
+  decode_capacity_ = std::max(decode_capacity_, needs.max_decode_rows);
+  const int64_t table_words =
+      int64_t{decode_capacity_} * RoundedLength(needs.max_tokens) / kKvPageTokens;
+  VNSA_RETURN_IF_ERROR(
+      Grow(4 * (decode_capacity_ + table_words), "page tables of a decode step", &decode_tables_));
   return Grow(static_cast<int64_t>(bytes + kScratchMargin), "attention scratch",
               &attention_scratch_);
 }
@@ -283,21 +297,53 @@ void CudaBackend::Mass(const PrefillAttentionArgs& args, double* mass) {
   Launched(LaunchAttentionMass(params, device_->stream()), "attention mass");
 }
 
+// Lengths, then page tables, always at the same addresses: records of earlier steps read them.
 void CudaBackend::BeginDecode(const DecodeRows& rows) {
   decode_seqs_ = rows.num_seqs;
   decode_max_len_ = 0;
   for (int i = 0; i < rows.num_seqs; ++i) {
     decode_max_len_ = std::max(decode_max_len_, rows.kv_lens[i]);
   }
-  const int stride = (decode_max_len_ + kKvPageTokens - 1) / kKvPageTokens;
-  decode_stride_ = stride;
-  decode_host_.assign(static_cast<size_t>(rows.num_seqs) * static_cast<size_t>(stride), 0);
-  for (int i = 0; i < rows.num_seqs; ++i) {
-    std::copy_n(rows.page_tables[i], (rows.kv_lens[i] + kKvPageTokens - 1) / kKvPageTokens,
-                decode_host_.begin() + int64_t{i} * stride);
+  decode_max_len_ = RoundedLength(decode_max_len_);
+  decode_stride_ = decode_max_len_ / kKvPageTokens;
+  VNSA_CHECK_LE(decode_seqs_, decode_capacity_);
+  VNSA_CHECK_LE(4 * (decode_capacity_ + decode_seqs_ * decode_stride_),
+                static_cast<int64_t>(decode_tables_.bytes()))
+      << "ReserveAttention";
+  const int64_t length_bytes = int64_t{4} * decode_seqs_, table_bytes = 4 * decode_stride_;
+  std::memcpy(uploads_.Stage(length_bytes), rows.kv_lens, static_cast<size_t>(length_bytes));
+  uploads_.Send(decode_tables_.data(), length_bytes);
+  const int piece = static_cast<int>(CudaUploads::kSegmentBytes / table_bytes);
+  for (int begin = 0; begin < decode_seqs_; begin += piece) {
+    const int count = std::min(piece, decode_seqs_ - begin);
+    char* staged = uploads_.Stage(count * table_bytes);
+    std::memset(staged, 0, static_cast<size_t>(count * table_bytes));
+    for (int i = 0; i < count; ++i) {
+      const int pages = (rows.kv_lens[begin + i] + kKvPageTokens - 1) / kKvPageTokens;
+      std::memcpy(staged + i * table_bytes, rows.page_tables[begin + i], size_t{4} * pages);
+    }
+    uploads_.Send(DecodeTables() + begin * decode_stride_, count * table_bytes);
   }
-  decode_tables_ = Upload(absl::MakeConstSpan(decode_host_));
-  decode_lens_ = Upload(absl::MakeConstSpan(rows.kv_lens, static_cast<size_t>(rows.num_seqs)));
+}
+
+void CudaBackend::RunDecode(const DecodePlaces& places, absl::FunctionRef<void()> enqueue) {
+  const DecodeKey key{decode_seqs_,          decode_max_len_,           places.hidden,
+                      places.angles,         places.workspace,          places.pages,
+                      decode_tables_.data(), attention_scratch_.data(), swiglu_.data()};
+  const auto found = decode_records_.find(key);
+  if (found == decode_records_.end()) {
+    // The first time runs as it is: products are planned and kernels loaded.
+    enqueue();
+    if (decode_records_.size() < kMaxDecodeRecords) decode_records_[key] = nullptr;
+    return;
+  }
+  std::unique_ptr<CudaGraph>& graph = found->second;
+  if (graph == nullptr) graph = CudaGraph::Record(*device_, enqueue);
+  if (graph == nullptr || !device_->status().ok()) {
+    enqueue();  // it cannot be recorded
+    return;
+  }
+  graph->Launch();
 }
 
 void CudaBackend::AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) {
@@ -307,9 +353,9 @@ void CudaBackend::AppendDecodeKv(const PagedKv& kv, const TensorView& k, const T
   params.k = ConstRowsOf(k);
   params.v = ConstRowsOf(v);
   params.num_rows = decode_seqs_;
-  params.page_tables = decode_tables_;
+  params.page_tables = DecodeTables();
   params.table_stride = decode_stride_;
-  params.kv_lens = decode_lens_;
+  params.kv_lens = DecodeLengths();
   Launched(LaunchKvAppend(params, device_->stream()), "writing keys and values");
 }
 
@@ -319,9 +365,9 @@ void CudaBackend::DecodeAttention(const PagedKv& kv, const TensorView& q, const 
   params.kv = kv;
   params.q = ConstRowsOf(q);
   params.out = RowsOf(out);
-  params.page_tables = decode_tables_;
+  params.page_tables = DecodeTables();
   params.table_stride = decode_stride_;
-  params.kv_lens = decode_lens_;
+  params.kv_lens = DecodeLengths();
   params.num_seqs = decode_seqs_;
   params.max_kv_len = decode_max_len_;
   params.num_q_heads = QueryHeads(q, kv);

@@ -92,6 +92,8 @@ void CudaBackend::BeginStep() {
   if (report_words_ > 0) device_->Fill(reports_.data(), 0, 8 * report_words_);
   report_words_ = 0;
   open_reports_.clear();
+  // Nothing is running: records for shapes and places of long ago give way.
+  if (decode_records_.size() == kMaxDecodeRecords) decode_records_.clear();
 }
 
 absl::Status CudaBackend::EndStep() {

@@ -1,13 +1,15 @@
 #pragma once
 
-#include <deque>
+#include <map>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "kernels/common/thread_pool.h"
 #include "kernels/nsa/cuda_nsa.h"
 #include "kernels/sampling/cuda_sampling.h"
 #include "runtime/device/cuda_device.h"
+#include "runtime/device/cuda_graph.h"
 #include "runtime/device/cuda_uploads.h"
 #include "runtime/ops/backend.h"
 #include "runtime/ops/cublas_lt.h"
@@ -73,6 +75,7 @@ class CudaBackend : public Backend {
   void VisionAttention(const VisionAttentionArgs& args) override;
   void PrefillAttention(const PrefillAttentionArgs& args) override;
   void BeginDecode(const DecodeRows& rows) override;
+  void RunDecode(const DecodePlaces& places, absl::FunctionRef<void()> enqueue) override;
   void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) override;
   void DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) override;
   void Sample(const TensorView& logits, absl::Span<SampleTask* const> tasks) override;
@@ -135,13 +138,23 @@ class CudaBackend : public Backend {
   std::vector<float> host_logits_;
   std::vector<int32_t> sample_scratch_;
 
+  const int32_t* DecodeLengths() const { return static_cast<int32_t*>(decode_tables_.data()); }
+  int32_t* DecodeTables() const {
+    return static_cast<int32_t*>(decode_tables_.data()) + decode_capacity_;
+  }
+
   // Decode rows as announced.
-  const int32_t* decode_tables_ = nullptr;
-  const int32_t* decode_lens_ = nullptr;
+  DeviceBuffer decode_tables_;  // [capacity] lengths, then [rows, stride] pages
+  int decode_capacity_ = 0;
   int64_t decode_stride_ = 0;
   int decode_seqs_ = 0;
-  int decode_max_len_ = 0;
-  std::vector<int32_t> decode_host_;
+  int decode_max_len_ = 0;  // rounded up
+
+  // Layers of a decode step by all that their launches depend on; null: seen once, not recorded.
+  using DecodeKey = std::tuple<int, int, const void*, const void*, const void*, const void*,
+                               const void*, const void*, const void*>;
+  static constexpr size_t kMaxDecodeRecords = 128;
+  std::map<DecodeKey, std::unique_ptr<CudaGraph>> decode_records_;
 };
 
 }  // namespace videonsa

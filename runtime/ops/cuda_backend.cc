@@ -9,6 +9,7 @@
 #include "kernels/common/bf16.h"
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/elementwise/cuda_elementwise.h"
+#include "kernels/elementwise/cuda_matvec.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/ops/backends.h"
@@ -28,6 +29,27 @@ constexpr CudaStatus kInvalidValue = 1;
 
 CudaConstRows ConstRowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
 CudaRows RowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
+
+// Products of a few rows are bound by reading the weights, where cuBLASLt's choices fall short.
+bool FitsMatVec(const TensorView& x, const CudaLinearWeights& w) {
+  return x.dtype == DType::kBF16 && x.rows() <= kMaxMatVecRows && x.cols() % 8 == 0 &&
+         x.row_stride() % 8 == 0 && w.stride() % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(w.data()) % 16 == 0;
+}
+
+CudaMatVecParams MatVecParams(const TensorView& x, const CudaLinearWeights& w,
+                              const TensorView& out) {
+  CudaMatVecParams params;
+  params.w = w.data();
+  params.w_stride = w.stride();
+  params.x = ConstRowsOf(x);
+  params.out = RowsOf(out);
+  params.rows = static_cast<int>(x.rows());
+  params.n = static_cast<int>(out.cols());
+  params.k = static_cast<int>(x.cols());
+  return params;
+}
 
 }  // namespace
 
@@ -255,6 +277,13 @@ void CudaBackend::Multiply(const TensorView& x, const LinearWeights& w, bool acc
   VNSA_CHECK_EQ(x.rows(), out.rows());
   VNSA_CHECK_EQ(x.cols(), w.in_features());
   VNSA_CHECK_EQ(out.cols(), w.out_features());
+  if (FitsMatVec(x, weights)) {
+    CudaMatVecParams params = MatVecParams(x, weights, out);
+    params.bias = weights.bias(out.dtype);
+    params.accumulate = accumulate;
+    Launched(LaunchMatVec(params, device_->stream()), "a product of few rows");
+    return;
+  }
   MatMulArgs args;
   args.in_type = compute_type_;
   args.out_type = out.dtype;
@@ -298,6 +327,14 @@ void CudaBackend::LinearSwiGlu(const TensorView& x, const LinearWeights& gate,
   VNSA_CHECK_LE(gates.num_elements() * static_cast<int64_t>(SizeOf(compute_type_)),
                 static_cast<int64_t>(swiglu_.bytes()))
       << "ReserveSwiGlu";
+  const CudaLinearWeights &gate_weights = CudaWeights(gate), &up_weights = CudaWeights(up);
+  if (FitsMatVec(x, gate_weights) && gate_weights.stride() == up_weights.stride() &&
+      gate_weights.bias(out.dtype) == nullptr && up_weights.bias(out.dtype) == nullptr) {
+    CudaMatVecParams params = MatVecParams(x, up_weights, out);
+    params.gate = gate_weights.data();
+    Launched(LaunchMatVec(params, device_->stream()), "SwiGLU of few rows");
+    return;
+  }
   Multiply(x, gate, false, gates);
   Multiply(x, up, false, out);
   Launched(LaunchSwiGlu({ConstRowsOf(gates), ConstRowsOf(out), RowsOf(out), out.rows(),

@@ -151,6 +151,7 @@ inline std::string Text(const char* format, double a, double b = 0, double c = 0
 }
 
 void CheckElementwise(Verdicts& verdicts);
+void CheckMatVec(Verdicts& verdicts);
 void CheckVision(Verdicts& verdicts);
 void CheckDense(Verdicts& verdicts);
 void CheckCausalNsa(Verdicts& verdicts);

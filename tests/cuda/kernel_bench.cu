@@ -3,6 +3,7 @@
 
 #include "kernels/attention/cuda_attention.h"
 #include "kernels/elementwise/cuda_elementwise.h"
+#include "kernels/elementwise/cuda_matvec.h"
 #include "kernels/nsa/nsa_stages.cuh"
 #include "kernels/sampling/cuda_sampling.h"
 #include "kernels/vision/cuda_vision.h"
@@ -402,6 +403,36 @@ void BenchRows(int n) {
          double(rows) * 4096 * 4 / kBytes * 1e3, 0);
 }
 
+// The products of a decoder layer for few tokens; the smaller ones repeat within the cache.
+void BenchMatVec() {
+  constexpr int kHidden = 3584, kInner = 18944;
+  DeviceArray<uint16_t> w(size_t{2} * kInner * kHidden), x(size_t{4} * kInner);
+  DeviceArray<float> out(size_t{4} * kInner);
+  FillRandom(w, 0.02f), FillRandom(x, 1.0f);
+  const struct {
+    const char* name;
+    int n, k;
+    bool gated;
+  } products[] = {{"matvec, q k v", 4608, kHidden, false},
+                  {"matvec, attention out", kHidden, kHidden, false},
+                  {"matvec, gate and up", kInner, kHidden, true},
+                  {"matvec, down", kHidden, kInner, false}};
+  for (int rows : {1, 4}) {
+    for (const auto& product : products) {
+      CudaMatVecParams p;
+      p.w = w.get();
+      if (product.gated) p.gate = w.get() + size_t{kInner} * kHidden;
+      p.w_stride = p.k = product.k;
+      p.x = {x.get(), DType::kBF16, product.k};
+      p.out = {out.get(), DType::kF32, product.n};
+      p.rows = rows;
+      p.n = product.n;
+      Report(product.name, rows, Milliseconds([&] { Must(LaunchMatVec(p, nullptr), "matvec"); }),
+             2.0 * product.n * product.k * (product.gated ? 2 : 1) / kBytes * 1e3, 0);
+    }
+  }
+}
+
 void BenchSampling() {
   constexpr int kRows = 64, kVocab = 152064;
   std::mt19937 rng(7);
@@ -450,6 +481,7 @@ int RunBench(int argc, char** argv) {
     BenchDecode(context, batch);
   }
   BenchRows(32768);
+  BenchMatVec();
   BenchSampling();
   return 0;
 }

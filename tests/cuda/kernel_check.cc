@@ -4,7 +4,8 @@
 
 /// Compares every CUDA kernel with its fp64 oracle on one GPU.
 ///
-/// Usage: cuda_kernel_check [name...]: elementwise vision dense choice causal released sampling.
+/// Usage: cuda_kernel_check [name...]: elementwise vision dense choice causal released sampling
+///        matvec.
 /// One line a check, last line `N passed, N failed`; exit 1 if any failed, 2 on a CUDA error.
 int main(int argc, char** argv) {
   using namespace videonsa::gpu_check;  // NOLINT: this program is about nothing else
@@ -19,7 +20,7 @@ int main(int argc, char** argv) {
   } groups[] = {
       {"elementwise", CheckElementwise}, {"vision", CheckVision},    {"dense", CheckDense},
       {"choice", CheckChoice},           {"causal", CheckCausalNsa}, {"released", CheckReleasedNsa},
-      {"sampling", CheckSampling}};
+      {"sampling", CheckSampling},       {"matvec", CheckMatVec}};
   Verdicts verdicts;
   for (const auto& group : groups) {
     bool wanted = argc == 1;

@@ -1,5 +1,6 @@
 #include "kernels/attention/cuda_attention.h"
 #include "kernels/attention/paged_rows.cuh"
+#include "kernels/common/wide_tile.cuh"
 
 namespace videonsa {
 
@@ -16,9 +17,8 @@ CudaStatus LaunchDensePrefill(const CudaDensePrefillParams& p, CudaStream stream
     policy.row_end = p.row_end;
     policy.num_q_heads = p.num_q_heads;
     return cuda::DispatchHeadDim(p.kv.head_dim, [&](auto dim) {
-      return cuda::LaunchTiles<decltype(dim)::value, 2>(
-          policy, p.scale, {}, [&](int rows) { return policy.Grid(rows, p.kv.num_kv_heads); },
-          stream);
+      return cuda::LaunchWideTiles<decltype(dim)::value>(
+          policy, p.scale, [&](int rows) { return policy.Grid(rows, p.kv.num_kv_heads); }, stream);
     });
   });
 }

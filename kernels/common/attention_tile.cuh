@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "kernels/common/mma.cuh"
+#include "kernels/common/tile_rows.cuh"
 
 /// Softmax attention of a tile of rows over a list of key tiles: one body for every branch.
 ///
@@ -27,40 +27,6 @@
 /// neighbours nor the tiles that only they see change a bit of it.
 namespace videonsa::cuda {
 
-inline constexpr int kTileKeys = 64;
-inline constexpr int kTileThreads = 128;
-
-template <typename Element>
-struct KeyTile {
-  const Element* k = nullptr;
-  const Element* v = nullptr;
-  int64_t row_stride = 0;         ///< elements between keys
-  int first = 0;                  ///< position of column 0
-  int live = 0;                   ///< columns from here on read as zero rows
-  const uint8_t* keep = nullptr;  ///< [live] or null: columns marked 0 read as zero rows
-};
-
-struct KeyRange {
-  int lo = 0;
-  int hi = 0;
-};
-
-struct Query {
-  const void* data = nullptr;  ///< null: a zero query
-  int64_t offset = 0;
-  bool is_bf16 = false;
-};
-
-/// out = add + factor * row.
-struct RowOutput {
-  void* data = nullptr;  ///< null: not written
-  int64_t offset = 0;
-  bool is_bf16 = false;
-  const float* add = nullptr;  ///< the row's addend, may be the output itself; null: 0
-  float factor = 1;
-  float* lse2 = nullptr;  ///< log2 of the sum of exponentials, if wanted
-};
-
 /// Shared memory of the tensor-core body. Rows are padded to an odd number of 16-byte pieces, so
 /// that eight rows of a matrix lie in different banks.
 template <int kDim, int kMTiles>
@@ -74,29 +40,32 @@ struct TileLayout {
 };
 
 template <int kDim, int kMTiles, typename Policy>
-class TileBody {
+class TileBody : private TileRows<kDim, kMTiles, Policy> {
+  using Base = TileRows<kDim, kMTiles, Policy>;
   using Layout = TileLayout<kDim, kMTiles>;
-  using Element = typename Policy::Element;
-  static constexpr int kRowsPerWarp = 16 * kMTiles;
-  static constexpr int kKeyTiles = kTileKeys / 8;
-  static constexpr int kDimTiles = kDim / 8;
+  using Base::cta_;
+  using Base::kDimTiles;
+  using Base::kKeyTiles;
+  using Base::kRowsPerWarp;
+  using Base::lane_;
+  using Base::out_;
+  using Base::policy_;
+  using Base::warp_;
+  using typename Base::Logits;
+  using typename Base::Weights;
 
  public:
   __device__ TileBody(const Policy& policy, typename Policy::Cta& cta, char* shared, float scale)
-      : policy_(policy),
-        cta_(cta),
+      : Base(policy, cta, scale),
         q_(reinterpret_cast<uint16_t*>(shared)),
-        stages_(shared + Layout::kQueryBytes),
-        warp_(threadIdx.x / 32),
-        lane_(threadIdx.x % 32),
-        log2_scale_(scale * kLog2E) {}
+        stages_(shared + Layout::kQueryBytes) {}
 
   __device__ void Run() {
     const int steps = policy_.steps(cta_);
     if (steps > 0) LoadKeys(0);
     CommitCopies();
     LoadQueries();
-    Reset();
+    this->Reset();
     for (int step = 0; step < steps; ++step) {
       if (step + 1 < steps) LoadKeys(step + 1);
       CommitCopies();
@@ -106,7 +75,7 @@ class TileBody {
       __syncthreads();
     }
     WaitCopies<0>();
-    Store();
+    this->Store();
   }
 
  private:
@@ -116,12 +85,9 @@ class TileBody {
   __device__ uint16_t* ValueRows(int step) const {
     return reinterpret_cast<uint16_t*>(stages_ + ((step & 1) * 2 + 1) * Layout::kTileBytes);
   }
-  __device__ int RowOf(int m, int half) const {
-    return warp_ * kRowsPerWarp + m * 16 + half * 8 + lane_ / 4;
-  }
 
   __device__ void LoadKeys(int step) const {
-    const KeyTile<Element> tile = policy_.Tile(cta_, step);
+    const typename Base::Tile tile = policy_.Tile(cta_, step);
     uint16_t* k = KeyRows(step);
     uint16_t* v = ValueRows(step);
 #pragma unroll
@@ -149,51 +115,22 @@ class TileBody {
     }
   }
 
-  __device__ void Reset() {
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        position_[m][half] = policy_.Position(cta_, RowOf(m, half));
-        top_[m][half] = kMinusInf;
-        sum_[m][half] = 0;
-      }
-#pragma unroll
-      for (int n = 0; n < kDimTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) out_[m][n][i] = 0;
-      }
-    }
-  }
-
   __device__ void Step(int step) {
-    const KeyTile<Element> tile = policy_.Tile(cta_, step);
-    int lo[kMTiles][2], hi[kMTiles][2];
-    bool any = false, whole = true;
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        KeyRange range;
-        if (position_[m][half] >= 0) {
-          range = policy_.Range(cta_, tile, step, RowOf(m, half), position_[m][half]);
-        }
-        lo[m][half] = range.lo;
-        hi[m][half] = range.hi;
-        any |= range.hi > range.lo;
-        whole &= range.lo <= 0 && range.hi >= kTileKeys;
-      }
-    }
-    if (!__any_sync(kFullWarp, any)) return;
-    float s[kMTiles][kKeyTiles][4];
+    const typename Base::Tile tile = policy_.Tile(cta_, step);
+    const typename Base::Seen seen = this->SeenOf(tile, step);
+    if (!__any_sync(kFullWarp, seen.any)) return;
+    Logits s;
     Score(KeyRows(step), s);
-    if (!__all_sync(kFullWarp, whole)) Mask(lo, hi, s);
-    uint32_t p[kMTiles][kKeyTiles / 2][4];
-    Softmax(s, p);
+    if (!__all_sync(kFullWarp, seen.whole)) this->Mask(seen, s);
+    float shrink[kMTiles][2];
+    this->Weigh(s, shrink);
+    this->Shrink(shrink);
+    Weights p;
+    this->Pack(s, p);
     AddValues(ValueRows(step), p);
   }
 
-  __device__ void Score(const uint16_t* k, float (&s)[kMTiles][kKeyTiles][4]) const {
+  __device__ void Score(const uint16_t* k, Logits& s) const {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
@@ -224,67 +161,7 @@ class TileBody {
     }
   }
 
-  __device__ void Mask(const int (&lo)[kMTiles][2], const int (&hi)[kMTiles][2],
-                       float (&s)[kMTiles][kKeyTiles][4]) const {
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-      for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int column = n * 8 + (lane_ & 3) * 2 + (i & 1);
-          const bool seen = column >= lo[m][i >> 1] && column < hi[m][i >> 1];
-          s[m][n][i] = seen ? s[m][n][i] : kMinusInf;
-        }
-      }
-    }
-  }
-
-  // Turns logits into weights relative to the running maximum; rescales what was summed before.
-  __device__ void Softmax(float (&s)[kMTiles][kKeyTiles][4],
-                          uint32_t (&p)[kMTiles][kKeyTiles / 2][4]) {
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float top = top_[m][half];
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-          top = fmaxf(top, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
-        }
-        top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 2));
-        const float base = top == kMinusInf ? 0.0f : top * log2_scale_;
-        // Exactly 1 if nothing higher came, so that tiles a row does not see leave it alone.
-        const float shrink =
-            top == top_[m][half] ? 1.0f : FastExp2(fmaf(top_[m][half], log2_scale_, -base));
-        top_[m][half] = top;
-        float sum = 0;
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& x = s[m][n][half * 2 + i];
-            x = FastExp2(fmaf(x, log2_scale_, -base));
-            sum += x;
-          }
-        }
-        sum_[m][half] = fmaf(sum_[m][half], shrink, sum);
-#pragma unroll
-        for (int n = 0; n < kDimTiles; ++n) {
-          out_[m][n][half * 2] *= shrink;
-          out_[m][n][half * 2 + 1] *= shrink;
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < kKeyTiles; ++n) {
-        p[m][n / 2][(n & 1) * 2] = PackBf16(s[m][n][0], s[m][n][1]);
-        p[m][n / 2][(n & 1) * 2 + 1] = PackBf16(s[m][n][2], s[m][n][3]);
-      }
-    }
-  }
-
-  __device__ void AddValues(const uint16_t* v, const uint32_t (&p)[kMTiles][kKeyTiles / 2][4]) {
+  __device__ void AddValues(const uint16_t* v, const Weights& p) {
 #pragma unroll
     for (int k = 0; k < kTileKeys / 16; ++k) {
 #pragma unroll
@@ -301,60 +178,8 @@ class TileBody {
     }
   }
 
-  __device__ void Store() {
-#pragma unroll
-    for (int m = 0; m < kMTiles; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float sum = sum_[m][half];
-        sum += __shfl_xor_sync(kFullWarp, sum, 1);
-        sum += __shfl_xor_sync(kFullWarp, sum, 2);
-        if (position_[m][half] < 0) continue;
-        const RowOutput to = policy_.OutputOf(cta_, RowOf(m, half));
-        if (to.lse2 != nullptr && (lane_ & 3) == 0) {
-          *to.lse2 = sum > 0 ? fmaf(top_[m][half], log2_scale_, log2f(sum)) : kMinusInf;
-        }
-        if (to.data == nullptr) continue;
-        const float factor = sum > 0 ? to.factor / sum : 0.0f;
-        StoreRow(to, m, half, factor);
-      }
-    }
-  }
-
-  // The addends are read before anything is written: the compiler must assume that both overlap,
-  // and would wait for every one of them otherwise.
-  __device__ void StoreRow(const RowOutput& to, int m, int half, float factor) {
-    const int column = (lane_ & 3) * 2;
-    float2 before[kDimTiles];
-#pragma unroll
-    for (int n = 0; n < kDimTiles; ++n) {
-      before[n] = to.add == nullptr ? make_float2(0.0f, 0.0f)
-                                    : *reinterpret_cast<const float2*>(to.add + column + n * 8);
-    }
-#pragma unroll
-    for (int n = 0; n < kDimTiles; ++n) {
-      const float x = fmaf(out_[m][n][half * 2], factor, before[n].x);
-      const float y = fmaf(out_[m][n][half * 2 + 1], factor, before[n].y);
-      const int64_t at = to.offset + column + n * 8;
-      if (to.is_bf16) {
-        *reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(to.data) + at) = PackBf16(x, y);
-      } else {
-        *reinterpret_cast<float2*>(static_cast<float*>(to.data) + at) = make_float2(x, y);
-      }
-    }
-  }
-
-  const Policy& policy_;
-  typename Policy::Cta& cta_;
   uint16_t* const q_;
   char* const stages_;
-  const int warp_;
-  const int lane_;
-  const float log2_scale_;
-  int position_[kMTiles][2];
-  float top_[kMTiles][2];
-  float sum_[kMTiles][2];
-  float out_[kMTiles][kDimTiles][4];
 };
 
 template <int kDim, int kMTiles, typename Policy>

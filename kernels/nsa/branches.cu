@@ -1,3 +1,4 @@
+#include "kernels/common/wide_tile.cuh"
 #include "kernels/nsa/nsa_stages.cuh"
 
 namespace videonsa::cuda {
@@ -62,8 +63,8 @@ template <typename T>
 cudaError_t LaunchCompressed(const CompressedPolicy<T>& policy, int num_kv, float scale,
                              cudaStream_t stream) {
   return DispatchHeadDim(policy.head_dim, [&](auto dim) {
-    return LaunchTiles<decltype(dim)::value, 2>(
-        policy, scale, {}, [&](int rows) { return policy.Grid(rows, num_kv); }, stream);
+    return LaunchWideTiles<decltype(dim)::value>(
+        policy, scale, [&](int rows) { return policy.Grid(rows, num_kv); }, stream);
   });
 }
 
@@ -71,8 +72,8 @@ template <typename T>
 cudaError_t LaunchWindow(const WindowPolicy<T>& policy, int num_kv, float scale,
                          cudaStream_t stream) {
   return DispatchHeadDim(policy.head_dim, [&](auto dim) {
-    return LaunchTiles<decltype(dim)::value, 2>(
-        policy, scale, {}, [&](int rows) { return policy.Grid(rows, num_kv); }, stream);
+    return LaunchWideTiles<decltype(dim)::value>(
+        policy, scale, [&](int rows) { return policy.Grid(rows, num_kv); }, stream);
   });
 }
 

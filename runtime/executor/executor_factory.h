@@ -37,6 +37,9 @@ struct ExecutorOptions {
   int64_t max_context_tokens = 0;       ///< 0: what the checkpoint and the pages allow
   int max_rows = 512;                   ///< rows of one pass through a layer; longer slices are cut
   int64_t feature_cache_bytes = int64_t{64} << 20;  ///< features kept for later requests
+  /// A GPU decodes a sequence bit for bit alike whatever is decoded beside it; slower from five
+  /// sequences on. A CPU always does.
+  bool batch_invariant = false;
 };
 
 /// What serving must know of the model; constant after load.

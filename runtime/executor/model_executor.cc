@@ -68,6 +68,7 @@ absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(
 
 absl::Status ModelExecutor::Setup(const ExecutorOptions& options) {
   VNSA_ASSIGN_OR_RETURN(backend_, MakeBackend(options));
+  if (options.batch_invariant) backend_->MakeBatchInvariant(kMaxDecodeRows);
   // A load that takes long says how far it is.
   const auto progress = [last = absl::Now()](int done, int total) mutable {
     if (absl::Now() - last < kProgressPeriod) return;

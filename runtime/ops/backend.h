@@ -175,6 +175,8 @@ class Backend {
   virtual void VisionAttention(const VisionAttentionArgs& args) = 0;
   /// Requires: ReserveAttention covered the sequence.
   virtual void PrefillAttention(const PrefillAttentionArgs& args) = 0;
+  /// From now on a row of a product of at most `max_rows` rows depends on no other row (bitwise).
+  virtual void MakeBatchInvariant(int max_rows) = 0;
   /// Says which rows the calls below mean, in all layers.
   virtual void BeginDecode(const DecodeRows& rows) = 0;
   /// Calls `enqueue`, whose calls depend on nothing but the rows announced and `places`; a device

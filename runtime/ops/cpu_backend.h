@@ -75,6 +75,7 @@ class CpuBackend : public Backend {
   void VisionAttention(const VisionAttentionArgs& args) override;
   void PrefillAttention(const PrefillAttentionArgs& args) override;
   void BeginDecode(const DecodeRows& rows) override { decode_rows_ = rows; }
+  void MakeBatchInvariant(int) override {}  // it is
   void RunDecode(const DecodePlaces&, absl::FunctionRef<void()> enqueue) override { enqueue(); }
   void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) override;
   void DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) override;

@@ -108,7 +108,10 @@ absl::Status CudaBackend::ReserveAttention(const AttentionNeeds& needs) {
     bytes =
         std::max(bytes, CudaReleasedNsaScratchBytes(kv, needs.max_tokens, needs.selected_blocks));
   }
-  decode_capacity_ = std::max(decode_capacity_, needs.max_decode_rows);
+  if (decode_capacity_ < needs.max_decode_rows) {
+    decode_capacity_ = needs.max_decode_rows;
+    decode_records_.clear();  // tables move
+  }
   const int64_t table_words =
       int64_t{decode_capacity_} * RoundedLength(needs.max_tokens) / kKvPageTokens;
   VNSA_RETURN_IF_ERROR(

@@ -30,14 +30,6 @@ constexpr CudaStatus kInvalidValue = 1;
 CudaConstRows ConstRowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
 CudaRows RowsOf(const TensorView& x) { return {x.data, x.dtype, x.row_stride()}; }
 
-// Products of a few rows are bound by reading the weights, where cuBLASLt's choices fall short.
-bool FitsMatVec(const TensorView& x, const CudaLinearWeights& w) {
-  return x.dtype == DType::kBF16 && x.rows() <= kMaxMatVecRows && x.cols() % 8 == 0 &&
-         x.row_stride() % 8 == 0 && w.stride() % 8 == 0 &&
-         reinterpret_cast<uintptr_t>(x.data) % 16 == 0 &&
-         reinterpret_cast<uintptr_t>(w.data()) % 16 == 0;
-}
-
 CudaMatVecParams MatVecParams(const TensorView& x, const CudaLinearWeights& w,
                               const TensorView& out) {
   CudaMatVecParams params;
@@ -45,7 +37,6 @@ CudaMatVecParams MatVecParams(const TensorView& x, const CudaLinearWeights& w,
   params.w_stride = w.stride();
   params.x = ConstRowsOf(x);
   params.out = RowsOf(out);
-  params.rows = static_cast<int>(x.rows());
   params.n = static_cast<int>(out.cols());
   params.k = static_cast<int>(x.cols());
   return params;
@@ -270,6 +261,28 @@ void CudaBackend::Rotate(const TensorView& x, int num_heads, int head_dim, const
 
 // Linear layers.
 
+// Products of a few rows are bound by reading the weights, where cuBLASLt's choices fall short.
+bool CudaBackend::FitsMatVec(const TensorView& x, const CudaLinearWeights& w) const {
+  return x.dtype == DType::kBF16 && x.rows() <= few_rows_ && x.cols() % 8 == 0 &&
+         x.row_stride() % 8 == 0 && w.stride() % 8 == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % 16 == 0 &&
+         reinterpret_cast<uintptr_t>(w.data()) % 16 == 0;
+}
+
+void CudaBackend::MultiplyFew(CudaMatVecParams params, int64_t rows, const char* what) {
+  const auto step = [](int64_t stride, DType type) {
+    return kMaxMatVecRows * stride * static_cast<int64_t>(SizeOf(type));
+  };
+  for (int64_t row = 0; row < rows; row += kMaxMatVecRows) {
+    params.rows = static_cast<int>(std::min<int64_t>(kMaxMatVecRows, rows - row));
+    Launched(LaunchMatVec(params, device_->stream()), what);
+    params.x.data =
+        static_cast<const char*>(params.x.data) + step(params.x.row_stride, params.x.dtype);
+    params.out.data =
+        static_cast<char*>(params.out.data) + step(params.out.row_stride, params.out.dtype);
+  }
+}
+
 void CudaBackend::Multiply(const TensorView& x, const LinearWeights& w, bool accumulate,
                            const TensorView& out) {
   const CudaLinearWeights& weights = CudaWeights(w);
@@ -281,7 +294,7 @@ void CudaBackend::Multiply(const TensorView& x, const LinearWeights& w, bool acc
     CudaMatVecParams params = MatVecParams(x, weights, out);
     params.bias = weights.bias(out.dtype);
     params.accumulate = accumulate;
-    Launched(LaunchMatVec(params, device_->stream()), "a product of few rows");
+    MultiplyFew(params, x.rows(), "a product of few rows");
     return;
   }
   MatMulArgs args;
@@ -332,7 +345,7 @@ void CudaBackend::LinearSwiGlu(const TensorView& x, const LinearWeights& gate,
       gate_weights.bias(out.dtype) == nullptr && up_weights.bias(out.dtype) == nullptr) {
     CudaMatVecParams params = MatVecParams(x, up_weights, out);
     params.gate = gate_weights.data();
-    Launched(LaunchMatVec(params, device_->stream()), "SwiGLU of few rows");
+    MultiplyFew(params, x.rows(), "SwiGLU of few rows");
     return;
   }
   Multiply(x, gate, false, gates);

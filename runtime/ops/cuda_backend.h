@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/common/thread_pool.h"
+#include "kernels/elementwise/cuda_matvec.h"
 #include "kernels/nsa/cuda_nsa.h"
 #include "kernels/sampling/cuda_sampling.h"
 #include "runtime/device/cuda_device.h"
@@ -13,6 +14,7 @@
 #include "runtime/device/cuda_uploads.h"
 #include "runtime/ops/backend.h"
 #include "runtime/ops/cublas_lt.h"
+#include "runtime/ops/cuda_weights.h"
 
 namespace videonsa {
 
@@ -75,6 +77,7 @@ class CudaBackend : public Backend {
   void VisionAttention(const VisionAttentionArgs& args) override;
   void PrefillAttention(const PrefillAttentionArgs& args) override;
   void BeginDecode(const DecodeRows& rows) override;
+  void MakeBatchInvariant(int max_rows) override { few_rows_ = max_rows; }
   void RunDecode(const DecodePlaces& places, absl::FunctionRef<void()> enqueue) override;
   void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) override;
   void DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) override;
@@ -106,6 +109,8 @@ class CudaBackend : public Backend {
                                                       int64_t out_features, int64_t in_features);
   void Multiply(const TensorView& x, const LinearWeights& w, bool accumulate,
                 const TensorView& out);
+  bool FitsMatVec(const TensorView& x, const CudaLinearWeights& w) const;
+  void MultiplyFew(CudaMatVecParams params, int64_t rows, const char* what);
   void Launched(CudaStatus status, const char* what);
   const int32_t* Pass(absl::Span<const int32_t> values);
   CudaNsaTally AddReport(const PrefillAttentionArgs& args, double** mass);
@@ -126,6 +131,7 @@ class CudaBackend : public Backend {
   DeviceBuffer random_;  // pattern of random weights, made when first asked for
   DeviceBuffer attention_scratch_;
   DeviceBuffer swiglu_;
+  int64_t few_rows_ = kMaxMatVecRows;  // products of so few rows take a kernel of their own
 
   // Of one step.
   DeviceBuffer reports_;

@@ -39,55 +39,6 @@ class TraceKeeper : public ForwardObserver {
   AnswerTrace& trace_;
 };
 
-// Text, a clip, text; deterministic in `seed`.
-SequenceSpec MadeUpPrompt(const ModelConfig& config, const ExecutorInfo& info, uint64_t seed,
-                          int text, PatchGrid grid) {
-  SequenceSpec spec;
-  std::mt19937_64 random(seed);
-  std::vector<int32_t> axes[3];
-  const auto add = [&](int32_t token, int t, int h, int w) {
-    spec.token_ids.push_back(token);
-    axes[0].push_back(t), axes[1].push_back(h), axes[2].push_back(w);
-  };
-  int next = 0;
-  const auto add_text = [&](int count) {
-    for (int i = 0; i < count; ++i, ++next) {
-      add(static_cast<int32_t>(random() % static_cast<uint64_t>(config.text.vocab_size / 2)), next,
-          next, next);
-    }
-  };
-  add_text(text / 2);
-  if (grid.t > 0) {
-    auto visual = std::make_shared<PatchBatch>();
-    visual->grid = grid;
-    std::normal_distribution<float> normal;
-    visual->rows.resize(static_cast<size_t>(grid.num_patches()) * kPatchDim);
-    for (float& value : visual->rows) value = normal(random);
-    spec.vision_spans.push_back(
-        {static_cast<int>(spec.token_ids.size()), static_cast<int>(grid.num_tokens()), 0});
-    spec.visuals.push_back(WholePatches(std::move(visual)));
-    for (int t = 0; t < grid.t; ++t) {
-      for (int h = 0; h < grid.h / 2; ++h) {
-        for (int w = 0; w < grid.w / 2; ++w) {
-          add(config.tokens.video_pad, next + 2 * t, next + h, next + w);
-        }
-      }
-    }
-    next += std::max({2 * (grid.t - 1), grid.h / 2 - 1, grid.w / 2 - 1}) + 1;
-  }
-  add_text(text - text / 2);
-  spec.next_position = next;
-  for (const auto& axis : axes) {
-    spec.positions.insert(spec.positions.end(), axis.begin(), axis.end());
-  }
-  spec.sampling.max_output_tokens = kAnswerTokens;
-  spec.sampling.suppress_eos = true;
-  spec.attention.semantics = info.semantics;
-  spec.attention.selected_blocks = info.selected_blocks;
-  spec.attention.window_tokens = info.window_tokens;
-  return spec;
-}
-
 // Between the best two logits that could be sampled.
 double TopGap(const std::vector<float>& logits, const std::vector<int32_t>& suppressed) {
   float first = -INFINITY, second = -INFINITY;
@@ -155,6 +106,54 @@ struct Difference {
 };
 
 }  // namespace
+
+SequenceSpec MadeUpPrompt(const ModelConfig& config, const ExecutorInfo& info, uint64_t seed,
+                          int text, PatchGrid grid) {
+  SequenceSpec spec;
+  std::mt19937_64 random(seed);
+  std::vector<int32_t> axes[3];
+  const auto add = [&](int32_t token, int t, int h, int w) {
+    spec.token_ids.push_back(token);
+    axes[0].push_back(t), axes[1].push_back(h), axes[2].push_back(w);
+  };
+  int next = 0;
+  const auto add_text = [&](int count) {
+    for (int i = 0; i < count; ++i, ++next) {
+      add(static_cast<int32_t>(random() % static_cast<uint64_t>(config.text.vocab_size / 2)), next,
+          next, next);
+    }
+  };
+  add_text(text / 2);
+  if (grid.t > 0) {
+    auto visual = std::make_shared<PatchBatch>();
+    visual->grid = grid;
+    std::normal_distribution<float> normal;
+    visual->rows.resize(static_cast<size_t>(grid.num_patches()) * kPatchDim);
+    for (float& value : visual->rows) value = normal(random);
+    spec.vision_spans.push_back(
+        {static_cast<int>(spec.token_ids.size()), static_cast<int>(grid.num_tokens()), 0});
+    spec.visuals.push_back(WholePatches(std::move(visual)));
+    for (int t = 0; t < grid.t; ++t) {
+      for (int h = 0; h < grid.h / 2; ++h) {
+        for (int w = 0; w < grid.w / 2; ++w) {
+          add(config.tokens.video_pad, next + 2 * t, next + h, next + w);
+        }
+      }
+    }
+    next += std::max({2 * (grid.t - 1), grid.h / 2 - 1, grid.w / 2 - 1}) + 1;
+  }
+  add_text(text - text / 2);
+  spec.next_position = next;
+  for (const auto& axis : axes) {
+    spec.positions.insert(spec.positions.end(), axis.begin(), axis.end());
+  }
+  spec.sampling.max_output_tokens = kAnswerTokens;
+  spec.sampling.suppress_eos = true;
+  spec.attention.semantics = info.semantics;
+  spec.attention.selected_blocks = info.selected_blocks;
+  spec.attention.window_tokens = info.window_tokens;
+  return spec;
+}
 
 absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeExecutor(const std::string& model_dir,
                                                             DeviceKind device, ComputeType type) {
@@ -243,6 +242,7 @@ void CheckDevice(const GoldenOptions& options, Reporter& reporter) {
       CompareTraces(label, *want, *have, &*rounded, reporter);
     }
   }
+  CheckTogether(options.dir, reporter);
 }
 
 }  // namespace videonsa::golden

@@ -32,6 +32,13 @@ struct AnswerTrace {
 absl::StatusOr<std::unique_ptr<ModelExecutor>> MakeExecutor(const std::string& model_dir,
                                                             DeviceKind device, ComputeType type);
 
+/// Text, `grid` as a clip (none if it has no patches), text; deterministic in `seed`.
+SequenceSpec MadeUpPrompt(const ModelConfig& config, const ExecutorInfo& info, uint64_t seed,
+                          int text, PatchGrid grid);
+
+/// 64 prompts of every kind that come and go in one batch on the GPU, beside each of them alone.
+void CheckTogether(const std::string& model_dir, Reporter& reporter);
+
 /// Answers `spec` (its id and pages are replaced) alone.
 absl::StatusOr<AnswerTrace> TraceAnswer(ModelExecutor& executor, SequenceSpec spec);
 

@@ -38,6 +38,16 @@ __device__ inline void WaitProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;\n" ::"n"(kPending) : "memory");
 }
 
+/// Keeps the compiler from moving uses of results across the wait before this.
+template <int kTiles>
+__device__ inline void AfterWait(float (&d)[kTiles][4]) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(d[n][i])::"memory");
+  }
+}
+
 #define VIDEONSA_FOUR(d, n) "+f"(d[n][0]), "+f"(d[n][1]), "+f"(d[n][2]), "+f"(d[n][3])
 #define VIDEONSA_SIXTEEN(d, n) \
   VIDEONSA_FOUR(d, n), VIDEONSA_FOUR(d, n + 1), VIDEONSA_FOUR(d, n + 2), VIDEONSA_FOUR(d, n + 3)

@@ -64,6 +64,7 @@ class WideBody : private TileRows<kDim, 1, Policy> {
     Score(0, q, s);
     CommitProducts();
     WaitProducts<0>();
+    AfterWait(s[0]);
     MaskAndWeigh(0, s, shrink);
     this->Pack(s, p);
     for (int step = 1; step < steps; ++step) {
@@ -74,8 +75,10 @@ class WideBody : private TileRows<kDim, 1, Policy> {
       AddValues(step - 1, p);
       CommitProducts();
       WaitProducts<1>();
+      AfterWait(s[0]);
       MaskAndWeigh(step, s, shrink);
       WaitProducts<0>();
+      AfterWait(out_[0]);
       this->Shrink(shrink);
       this->Pack(s, p);
     }
@@ -83,6 +86,7 @@ class WideBody : private TileRows<kDim, 1, Policy> {
     AddValues(steps - 1, p);
     CommitProducts();
     WaitProducts<0>();
+    AfterWait(out_[0]);
   }
 
   // The step's tile is there for everybody, and the one after the next is on its way: its room was

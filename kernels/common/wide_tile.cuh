@@ -8,7 +8,7 @@
 /// tile's values run beside the softmax.
 namespace videonsa::cuda {
 
-inline constexpr int kWideGroups = 2;  ///< warpgroups of a CTA, 64 rows each
+inline constexpr int kWideGroups = 3;  ///< warpgroups of a CTA, 64 rows each
 inline constexpr int kWideThreads = kWideGroups * 128;
 
 template <int kDim>

@@ -90,16 +90,27 @@ std::vector<double> Pooled(const AttentionCase& c, bool values, int kv_head, int
   return mean;
 }
 
-bool ChoiceDecided(const CausalRow& row, int kv_head, double close) {
+bool ChoiceDecided(const AttentionCase& c, const CausalRow& row, int kv_head, double close) {
   if (std::isinf(row.margin[kv_head])) return true;
   const std::vector<double>& weights = row.log_weights[kv_head];
   double last = std::numeric_limits<double>::infinity();
   for (int block : row.blocks[kv_head]) {
     if (block < static_cast<int>(weights.size())) last = std::min(last, weights[block]);
   }
-  return std::none_of(weights.begin(), weights.end(), [&](double weight) {
-    return weight != last && std::abs(weight - last) <= close;
-  });
+  const auto same_keys = [&](int a, int b) {
+    for (int i = 0; i < kBlock; ++i) {
+      const float* k = c.K(a * kBlock + i, kv_head);
+      if (!std::equal(k, k + c.head_dim, c.K(b * kBlock + i, kv_head))) return false;
+    }
+    return true;
+  };
+  int first = -1;  // of the blocks that may stand at the border
+  for (int b = 0; b < static_cast<int>(weights.size()); ++b) {
+    if (std::abs(weights[b] - last) > close) continue;
+    if (first < 0) first = b;
+    if (!same_keys(first, b)) return false;
+  }
+  return true;
 }
 
 CausalRow CausalNsaRow(const AttentionCase& c, int row) { return CausalNsaRow(c, row, nullptr); }

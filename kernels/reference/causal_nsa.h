@@ -27,8 +27,8 @@ struct CausalRow {
 };
 
 /// Whether the choice of one KV head is the same whatever errors below `close` the logarithms of
-/// its weights have; equal weights stay equal.
-bool ChoiceDecided(const CausalRow& row, int kv_head, double close);
+/// its weights have; weights of blocks with the same keys stay equal.
+bool ChoiceDecided(const AttentionCase& c, const CausalRow& row, int kv_head, double close);
 
 /// causal_nsa of one row, fp64, term by term as in attention.md section 3.
 CausalRow CausalNsaRow(const AttentionCase& c, int row);

@@ -163,7 +163,7 @@ void CheckCausal(const CaseShape& shape, const NsaTypes& types, Verdicts& verdic
       const reference::CausalRow free = reference::CausalNsaRow(c, row);
       for (size_t h = 0; h < lists.size(); ++h) {
         const double close = CloseScores(types.kv, free.largest_logit[h]);
-        const bool decided = reference::ChoiceDecided(free, static_cast<int>(h), close);
+        const bool decided = reference::ChoiceDecided(c, free, static_cast<int>(h), close);
         choices.Compare(lists[h], free.blocks[h], decided ? INFINITY : 0, close);
         choices.wrong += !std::is_sorted(lists[h].begin(), lists[h].end());
         below_fp32 += std::isfinite(free.margin[h]) && LightestLog(free, h) < kLeastLog;
@@ -280,8 +280,9 @@ void CheckCausalNsa(Verdicts& verdicts) {
           CaseShape{1300, 6, 2, 64, 3, 32}, CaseShape{1000, 28, 4, 16, 8, 70},
           CaseShape{640, 4, 2, 16, 2, 1}, CaseShape{900, 16, 4, 80, 5, 100},
           CaseShape{500, 16, 1, 64, 1, 64}, CaseShape{330, 6, 6, 32, 3, 40},
-          CaseShape{4500, 28, 4, 128, 32, 256}, CaseShape{1300, 6, 2, 64, 4, 32, 64},
-          CaseShape{2000, 28, 4, 128, 6, 64, 128}, CaseShape{1500, 4, 4, 16, 5, 100, 256}}) {
+          CaseShape{4500, 28, 4, 128, 32, 256}, CaseShape{1500, 4, 4, 64, 4, 32, 256},
+          CaseShape{2000, 4, 4, 128, 6, 64, 256}, CaseShape{1500, 4, 4, 16, 5, 100, 256},
+          CaseShape{3000, 28, 4, 64, 16, 64, 256}}) {
       CheckCausal(shape, types, verdicts, rng);
     }
   }

@@ -103,7 +103,7 @@ void ExpectSteepChoices(const AttentionCase& c, const CausalOutput& out, SteepCo
     const CausalRow want = CausalNsaRow(c, row);
     for (int g = 0; g < c.num_kv_heads; ++g) {
       const double close = kChoiceMargin * std::max(1.0, want.largest_logit[g]);
-      if (!reference::ChoiceDecided(want, g, close)) continue;
+      if (!reference::ChoiceDecided(c, want, g, close)) continue;
       const auto begin = out.blocks.begin() + (int64_t{row} * c.num_kv_heads + g) * c.block_count;
       const std::vector<int> got(begin, std::find(begin, begin + c.block_count, -1));
       ASSERT_EQ(got, want.blocks[g]) << "row " << row << " kv head " << g;

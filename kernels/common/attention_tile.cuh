@@ -248,6 +248,7 @@ __global__ void __launch_bounds__(kTileThreads)
     }
     const RowOutput to = policy.OutputOf(cta, row);
     if (to.lse2 != nullptr && lane == 0) *to.lse2 = sum > 0 ? top + log2f(sum) : kMinusInf;
+    if (to.top2 != nullptr && lane == 0) *to.top2 = top;
     if (to.data == nullptr) continue;
     const float factor = sum > 0 ? to.factor / sum : 0.0f;
     for (int i = 0; i < kPerLane && lane + 32 * i < kDim; ++i) {

@@ -38,6 +38,7 @@ struct RowOutput {
   const float* add = nullptr;  ///< the row's addend, may be the output itself; null: 0
   float factor = 1;
   float* lse2 = nullptr;  ///< log2 of the sum of exponentials, if wanted
+  float* top2 = nullptr;  ///< log2 of the largest of them, if wanted (fp32 body only)
 };
 
 /// What a warp knows of its 16 kMTiles rows: who they are, and their softmax so far. Lane l holds

@@ -57,30 +57,25 @@ enum class ScoreKind : int {
   kLogs,         // causal_nsa: logarithms of weights
 };
 
+// Adds to a sum over the heads; of logarithms it stays relative to the highest addend, `top`.
 template <ScoreKind kKind>
-struct ScoreSum {
-  float sum = 0;
-
-  __device__ void Add(float log2_weight) {
-    sum += kKind == ScoreKind::kSlotWeights ? exp2f(log2_weight) : FastExp2(log2_weight);
-  }
-  __device__ float Score() const { return fminf(sum, kLargest); }
-};
-
-// The sum stays relative to the highest addend.
-template <>
-struct ScoreSum<ScoreKind::kLogs> {
-  float top = kMinusInf;
-  float sum = 0;
-
-  __device__ void Add(float log2_weight) {
+__device__ void AddWeight(float log2_weight, float& top, float& sum) {
+  if constexpr (kKind == ScoreKind::kLogs) {
     const float power = FastExp2(-fabsf(log2_weight - top));
     sum = log2_weight > top ? fmaf(sum, power, 1.0f) : sum + power;
     top = fmaxf(top, log2_weight);
+  } else {
+    sum += kKind == ScoreKind::kSlotWeights ? exp2f(log2_weight) : FastExp2(log2_weight);
   }
-  // Broken numbers too become finite ones.
-  __device__ float Score() const { return fminf(fmaxf(top + log2f(sum), -kLargest), kLargest); }
-};
+}
+// Broken numbers too become finite ones.
+template <ScoreKind kKind>
+__device__ float ScoreOf(float top, float sum) {
+  if (kKind != ScoreKind::kLogs) return fminf(sum, kLargest);
+  return fminf(fmaxf(top + log2f(sum), -kLargest), kLargest);
+}
+// Below every logarithm of a weight, and far from infinity.
+constexpr float kNoLog = -1e30f;
 
 // CTA: kTokens rows of one KV head. A warp keeps 64 block means in registers and passes the queries
 // of all heads of 16 tokens by them, so that the sum over heads stays in registers.
@@ -172,7 +167,12 @@ class ScoreBody {
     const int64_t rows[2] = {first_ + token_ + lane_ / 4, first_ + token_ + lane_ / 4 + 8};
     const bool alive[2] = {Alive(static_cast<int>(rows[0])), Alive(static_cast<int>(rows[1]))};
     const float c = a_.scale * kLog2E;
-    ScoreSum<kKind> sum[kKeyTiles][4];
+    float top[kKeyTiles][4], sum[kKeyTiles][4];
+#pragma unroll
+    for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) top[n][j] = kNoLog, sum[n][j] = 0;
+    }
     for (int i = 0; i < Addends(a_); ++i) {
       float minus[2];
 #pragma unroll
@@ -182,7 +182,9 @@ class ScoreBody {
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) sum[n][j].Add(fmaf(s[n][j], c, minus[j / 2]));
+        for (int j = 0; j < 4; ++j) {
+          AddWeight<kKind>(fmaf(s[n][j], c, minus[j / 2]), top[n][j], sum[n][j]);
+        }
       }
     }
 #pragma unroll
@@ -194,7 +196,8 @@ class ScoreBody {
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
         *reinterpret_cast<float2*>(to + n * 8) =
-            make_float2(sum[n][2 * r].Score(), sum[n][2 * r + 1].Score());
+            make_float2(ScoreOf<kKind>(top[n][2 * r], sum[n][2 * r]),
+                        ScoreOf<kKind>(top[n][2 * r + 1], sum[n][2 * r + 1]));
       }
     }
   }
@@ -241,7 +244,8 @@ __global__ void __launch_bounds__(kTileThreads)
   const int own = (a.row_begin + row) / kTileKeys;
   for (int block = threadIdx.x % 32; block < own; block += 32) {
     const float* k = a.k_means + (int64_t{kv_head} * a.blocks_stride + block) * a.head_dim;
-    ScoreSum<kKind> sum;
+    float top = kNoLog, sum = 0;
+    const float c = a.scale * kLog2E;
     for (int i = 0; i < Addends(a); ++i) {
       float dot = 0;
       if (i < QueryHeads(a, kv_head) && !zero) {
@@ -250,10 +254,16 @@ __global__ void __launch_bounds__(kTileThreads)
           dot = fmaf(LoadElement(a.q.data, a.q.is_bf16, at + d), k[d], dot);
         }
       }
-      sum.Add(fmaf(dot, a.scale * kLog2E, -LogSum(a, row, kv_head, i)));
+      const float lse2 = LogSum(a, row, kv_head, i);
+      float log2_weight = fmaf(dot, c, -lse2);
+      if (a.top2 != nullptr) {
+        const float top2 = a.top2[row * a.num_q_heads + HeadOf(a, kv_head, i)];
+        log2_weight = (__fmul_rn(dot, c) - top2) + (top2 - lse2);
+      }
+      AddWeight<kKind>(log2_weight, top, sum);
     }
     a.scores[(int64_t{row - a.begin} * a.num_kv_heads + kv_head) * a.blocks_stride + block] =
-        sum.Score();
+        ScoreOf<kKind>(top, sum);
   }
 }
 

@@ -42,6 +42,7 @@ struct CompressedPolicy : PagedRows<T> {
   bool own_and_later = false;
   float* lse2 = nullptr;
   int64_t lse_stride = 0;
+  float* top2 = nullptr;  ///< causal_nsa: [rows of the call, num_q_heads] or null
 
   template <int kRows>
   __device__ bool Begin(Cta& cta, char*, char*) const {
@@ -79,7 +80,9 @@ struct CompressedPolicy : PagedRows<T> {
     if (this->heads == HeadMap::kSlots) {
       to.lse2 = lse2 + this->Slot(cta, row) * lse_stride + token;
     } else {
-      to.lse2 = lse2 + token * this->num_q_heads + this->Head(cta, row);
+      const int64_t at = token * this->num_q_heads + this->Head(cta, row);
+      to.lse2 = lse2 + at;
+      if (top2 != nullptr) to.top2 = top2 + at;
     }
     return to;
   }

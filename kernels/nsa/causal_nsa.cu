@@ -14,6 +14,7 @@ struct CausalPlan {
   void* k_means = nullptr;
   void* v_means = nullptr;
   float* lse2 = nullptr;
+  float* top2 = nullptr;   // fp32 only
   void* shared = nullptr;  // scores of a few rows, then partial results of selected attention
   size_t shared_bytes = 0;
   uint8_t* steep = nullptr;  // rows of the scores whose weights leave fp32
@@ -34,6 +35,7 @@ struct CausalPlan {
     plan.k_means = cursor.Take<char>(means * SizeOf(kv.dtype));
     plan.v_means = cursor.Take<char>(means * SizeOf(kv.dtype));
     plan.lse2 = cursor.Take<float>(count * num_q_heads);
+    if (kv.dtype == DType::kF32) plan.top2 = cursor.Take<float>(count * num_q_heads);
     plan.shared_bytes = std::max(
         static_cast<size_t>(plan.score_rows) * kv.num_kv_heads * plan.blocks_stride * sizeof(float),
         GatheredScratchBytes(rows, len, kv.num_kv_heads, num_q_heads / kv.num_kv_heads,
@@ -102,6 +104,7 @@ class CausalPass {
     policy.num_blocks = p_.row_end / kTileKeys;
     policy.blocks_stride = plan_.blocks_stride;
     policy.lse2 = plan_.lse2;
+    policy.top2 = plan_.top2;
     return LaunchCompressed(policy, p_.kv.num_kv_heads, p_.scale, stream_);
   }
 
@@ -115,6 +118,7 @@ class CausalPass {
     scores.num_q_heads = p_.num_q_heads;
     scores.only = p_.is_vision;
     scores.lse2 = plan_.lse2;
+    scores.top2 = plan_.top2;
     scores.row_begin = p_.row_begin;
     scores.scale = p_.scale;
     scores.scores = static_cast<float*>(plan_.shared);

@@ -89,6 +89,9 @@ struct BlockScores {
   const uint8_t* only = nullptr;         ///< rows marked 0 are left out
   const uint8_t* zero_unless = nullptr;  ///< rows marked 0 have a zero query
   const float* lse2 = nullptr;
+  /// The largest logits behind lse2, for the fp32 body or null: a head's weight of the block that
+  /// takes all of it is then exactly 1, so that two such blocks are equal however they are rounded.
+  const float* top2 = nullptr;
   int row_begin = 0;  ///< position of row 0 of the call
   int begin = 0;
   int end = 0;

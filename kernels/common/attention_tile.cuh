@@ -229,7 +229,8 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll 8
           for (int d = 0; d < kDim; ++d) dot = fmaf(q[d], k[d], dot);
         }
-        s[i] = key >= range.lo && key < range.hi ? dot * c : kMinusInf;
+        // The same product as in the scores of blocks, whatever is contracted.
+        s[i] = key >= range.lo && key < range.hi ? __fmul_rn(dot, c) : kMinusInf;
       }
       const float next = fmaxf(top, WarpMax(fmaxf(s[0], s[1])));
       const float shrink = exp2f(top - next);

@@ -209,26 +209,13 @@ __device__ bool IsSteep(const BlockChoice& c, const ChoiceRow& r, const Taken& t
   return c.tally.selection_weight != nullptr && ScoreOf<false>(taken.heaviest) < kLeastPlainWeight;
 }
 
-// The row's scores in the warp's own part of shared memory: they are looked at four times.
-// Shapes: near [kWarps, stride], stride a multiple of 4 and at least the blocks before the own one
-__device__ void BringNear(ChoiceRow& r, float* near, int stride) {
-  float* mine = near + static_cast<int>(threadIdx.x / 32) * stride;
-  for (int i = threadIdx.x % 32 * 4; i < r.own; i += 128) {
-    *reinterpret_cast<float4*>(mine + i) = *reinterpret_cast<const float4*>(r.scores + i);
-  }
-  __syncwarp();
-  r.scores = mine;
-}
-
 template <bool kLogs>
-__global__ void __launch_bounds__(kWarps * 32) CausalChoiceKernel(BlockChoice c, int near_stride) {
-  extern __shared__ __align__(16) char shared[];
+__global__ void __launch_bounds__(kWarps * 32) CausalChoiceKernel(BlockChoice c) {
   __shared__ uint32_t candidates[kWarps][kCandidates];
-  ChoiceRow r(c);
+  const ChoiceRow r(c);
   const int lane = threadIdx.x % 32;
   int pairs = 0;
   if (r.alive) {
-    if (near_stride > 0) BringNear(r, reinterpret_cast<float*>(shared), near_stride);
     const int need = min(c.count - 1, r.own);
     Taken taken;
     if (need > 0) {
@@ -346,15 +333,8 @@ dim3 ChoiceGrid(const BlockChoice& c) {
 
 cudaError_t LaunchCausalChoice(const BlockChoice& c, cudaStream_t stream) {
   if (c.end <= c.begin) return cudaSuccess;
-  constexpr int kMostBytes = 96 << 10;  // longer rows stay where they are
   const auto kernel = c.logs ? CausalChoiceKernel<true> : CausalChoiceKernel<false>;
-  int stride = ((c.row_begin + c.end - 1) / kTileKeys + 3) / 4 * 4;
-  if (kWarps * stride * static_cast<int>(sizeof(float)) > kMostBytes) stride = 0;
-  const int bytes = kWarps * stride * static_cast<int>(sizeof(float));
-  const cudaError_t set =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (set != cudaSuccess) return set;
-  kernel<<<ChoiceGrid(c), kWarps * 32, bytes, stream>>>(c, stride);
+  kernel<<<ChoiceGrid(c), kWarps * 32, 0, stream>>>(c);
   return cudaGetLastError();
 }
 

@@ -63,6 +63,9 @@ function(videonsa_cuda_library name)
     set(arch "${each}")
     list(APPEND codes -gencode "arch=compute_${arch},code=sm_${arch}")
   endforeach()
+  if("90a" IN_LIST VIDEONSA_CUDA_ARCHS) # its own instructions may be launched
+    list(APPEND codes -DVIDEONSA_SM90A)
+  endif()
   if(NOT arch MATCHES "a$") # PTX of an "a" architecture runs on no other
     list(APPEND codes -gencode "arch=compute_${arch},code=compute_${arch}")
   endif()

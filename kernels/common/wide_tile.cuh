@@ -180,8 +180,11 @@ __global__ void __launch_bounds__(kWideThreads, 1)
 #endif
 }
 
-/// Whether this device runs the wide body.
+/// Whether this device runs the wide body, and the build has it.
 inline bool HasWideTiles() {
+#ifndef VIDEONSA_SM90A
+  return false;
+#endif
   int device = 0, major = 0;
   return cudaGetDevice(&device) == cudaSuccess &&
          cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&

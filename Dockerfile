@@ -9,11 +9,11 @@ COPY . /src
 WORKDIR /src
 ARG JOBS=2
 RUN cmake --preset release -Wno-dev -DVIDEONSA_CUDA=OFF -DVIDEONSA_BENCHMARKS=OFF -DVIDEONSA_TESTS=OFF \
- && cmake --build build/release -j ${JOBS} --target videonsa-server videonsa videonsa-decoder \
- && strip build/release/bin/videonsa-server build/release/bin/videonsa build/release/bin/videonsa-decoder \
+ && cmake --build build/release -j ${JOBS} --target videonsa-server videonsa videonsa-decoder videonsa-openai \
+ && (cd build/release/bin && strip videonsa-server videonsa videonsa-decoder videonsa-openai) \
  && deploy/build/stage_install.sh build/release /stage
 
-# Libraries only: what the three programs link, found by ldd in the stage script.
+# Libraries only: what the four programs link, found by ldd in the stage script.
 FROM ${BASE} AS runtime
 COPY --from=build /stage/packages.txt /tmp/packages.txt
 RUN apt-get update -q \

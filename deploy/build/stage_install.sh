@@ -1,12 +1,12 @@
 #!/bin/sh
-# Lays the three programs and the bundled model out as they are installed, and lists the Debian
+# Lays the four programs and the bundled model out as they are installed, and lists the Debian
 # packages whose libraries they load.
 # Usage: stage_install.sh BUILD_DIR STAGE_DIR
 set -eu
 build=$1
 stage=$2
 mkdir -p "$stage/usr/bin" "$stage/usr/share/videonsa"
-for program in videonsa-server videonsa videonsa-decoder; do
+for program in videonsa-server videonsa videonsa-decoder videonsa-openai; do
   cp "$build/bin/$program" "$stage/usr/bin/"
 done
 cp -r deploy/demo_model/weights "$stage/usr/share/videonsa/model"

@@ -22,5 +22,6 @@ run "$build/bin/engine_bench" batch tests/bench/model/dummy_1024.json
 run "$build/bin/engine_bench" interference tests/bench/engine/dummy_256.json
 run "$build/bin/videonsa-sim"
 run "$build/bin/server_overhead_bench"
+run "$build/bin/openai_overhead_bench"
 run "$build/bin/text_bench" deploy/demo_model/weights
 exit $status

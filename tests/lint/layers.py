@@ -47,6 +47,7 @@ LIBRARIES = {
     r"^(dnnl|oneapi/dnnl)": ["kernels/cpu", "runtime/ops"],
     r"^absl/": ["runtime", "server", "client", "proto"],
     r"^prometheus/": ["runtime/telemetry", "server"],
+    r"^httplib\.h$": ["client"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 SOURCES = {".h", ".cc", ".cu", ".cuh", ".inc"}

@@ -1,26 +1,72 @@
 #!/usr/bin/env python3
 """Renders every Kubernetes overlay and checks what an operator must be able to rely on.
 
-Needs kubectl (Kustomize 5 inside) and python3-yaml. `manifests.py --self-test` spoils a rendered overlay in
-many ways and expects each to be found. Prints one line a violation, exits 1 if there is any.
+Usage: manifests.py [--self-test] [--bin DIR]. Needs python3-yaml only: overlays are rendered by kustomize.py, and by kubectl
+as well where one with Kustomize 5 is installed; the two must agree. --bin names the folder of the built programs: then every
+flag in the manifests must be one that the program knows. --self-test spoils a rendered overlay in many ways and expects
+each to be found. Prints one line a violation, exits 1 if there is any.
 """
+import argparse
 import copy
 import pathlib
+import re
 import subprocess
 import sys
 
-import yaml
+import kubernetes_schema
+import kustomize
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OVERLAYS = sorted(p.parent for p in (ROOT / "deploy/kubernetes/overlays").glob("*/kustomization.yaml"))
-PRESTOP_SECONDS, DRAIN_SECONDS = 15, 120
-KINDS = {"Namespace", "Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Gateway", "GRPCRoute", "PodMonitor",
-         "HorizontalPodAutoscaler"}
+PRESTOP_SECONDS, MARGIN_SECONDS = 15, 30
+PROGRAMS = {"server": "videonsa-server", "front": "videonsa-openai"}  # container -> program
+# Kinds whose schema is not the API's own, and what each must hold.
+CRDS = {"Gateway": "listeners", "GRPCRoute": "rules", "PodMonitor": "podMetricsEndpoints", "ServiceMonitor": "endpoints"}
+
+
+def by_name(docs):
+    return sorted(docs, key=lambda d: (d["kind"], d["metadata"]["name"]))
 
 
 def render(overlay):
-    out = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=True).stdout
-    return [doc for doc in yaml.safe_load_all(out) if doc]
+    docs = kustomize.render(overlay)
+    if kustomize.kubectl_works() and by_name(docs) != by_name(kustomize.kubectl_render(overlay)):
+        raise AssertionError(f"{overlay.name}: kustomize.py and kubectl render different documents")
+    return docs
+
+
+def seconds(text):
+    number, unit = re.fullmatch(r"(\d+)(s|m|)", text).groups()
+    return int(number) * (60 if unit == "m" else 1)
+
+
+def check_probes(where, container):
+    ports = {p["name"]: p["containerPort"] for p in container.get("ports", [])}
+    wanted = {"startupProbe": ("readiness", "/livez"), "readinessProbe": ("readiness", "/healthz"), "livenessProbe": ("liveness", "/livez")}
+    for probe, (service, path) in wanted.items():
+        asked = container.get(probe)
+        if asked is None:
+            yield f"{where}: no {probe}"
+        elif "admin" in ports:
+            if asked.get("grpc", {}).get("service") != service:
+                yield f"{where}: {probe} does not ask {service}"
+            if asked.get("grpc", {}).get("port") != ports["admin"]:
+                yield f"{where}: {probe} does not use the admin port"
+        elif asked.get("httpGet", {}).get("path") != path or asked["httpGet"].get("port") not in ports:
+            yield f"{where}: {probe} does not get {path}"
+
+
+def check_drain(where, container, pod):
+    drain = [seconds(a.split("=")[1]) for a in container.get("args", []) if a.startswith("--drain-timeout=")]
+    longest = [seconds(a.split("=")[1]) for a in container.get("args", []) if a.startswith("--max-deadline=")]
+    if "preStop" not in container.get("lifecycle", {}):
+        yield f"{where}: no preStop"
+    if not drain:
+        yield f"{where}: no --drain-timeout"
+    elif pod.get("terminationGracePeriodSeconds", 30) < PRESTOP_SECONDS + drain[0] + MARGIN_SECONDS:
+        yield f"{where}: grace shorter than preStop, drain and margin"
+    elif longest and drain[0] < longest[0]:
+        yield f"{where}: drains shorter than the longest question"
 
 
 def check_container(where, container, pod):
@@ -38,13 +84,8 @@ def check_container(where, container, pod):
         yield f"{where}: root file system writable"
     if security.get("capabilities", {}).get("drop") != ["ALL"]:
         yield f"{where}: capabilities kept"
-    ports = {p["name"]: p["containerPort"] for p in container.get("ports", [])}
-    for probe, service in (("startupProbe", "readiness"), ("readinessProbe", "readiness"), ("livenessProbe", "liveness")):
-        grpc = container.get(probe, {}).get("grpc", {})
-        if grpc.get("service") != service:
-            yield f"{where}: {probe} does not ask {service}"
-        if grpc.get("port") != ports.get("admin"):
-            yield f"{where}: {probe} does not use the admin port"
+    yield from check_probes(where, container)
+    yield from check_drain(where, container, pod)
     image = container.get("image", "")
     if ":" not in image or image.endswith(":latest"):
         yield f"{where}: image {image} not pinned"
@@ -52,8 +93,8 @@ def check_container(where, container, pod):
     volumes = {v["name"] for v in pod.get("volumes", [])}
     if mounts - volumes:
         yield f"{where}: mounts without volume {sorted(mounts - volumes)}"
-    if "preStop" not in container.get("lifecycle", {}):
-        yield f"{where}: no preStop"
+    if container["name"] not in PROGRAMS:
+        yield f"{where}: a container that no check knows"
 
 
 def check_deployment(name, doc):
@@ -65,16 +106,23 @@ def check_deployment(name, doc):
         yield f"{name}: no seccomp profile"
     if pod.get("automountServiceAccountToken") is not False:
         yield f"{name}: service account token mounted"
-    if pod.get("terminationGracePeriodSeconds", 30) <= PRESTOP_SECONDS + DRAIN_SECONDS:
-        yield f"{name}: grace shorter than preStop and drain"
+    if pod.get("hostNetwork") or pod.get("hostPID") or pod.get("hostIPC"):
+        yield f"{name}: shares a namespace of the node"
+    for volume in pod.get("volumes", []):
+        if "hostPath" in volume:
+            yield f"{name}: volume {volume['name']} is a path of the node"
+        if "emptyDir" in volume and "sizeLimit" not in (volume["emptyDir"] or {}):
+            yield f"{name}: volume {volume['name']} has no size limit"
     for container in pod["containers"]:
         yield from check_container(f"{name}/{container['name']}", container, pod)
 
 
 def check(docs):
     kinds = [d["kind"] for d in docs]
-    for kind in sorted(set(kinds) - KINDS):
-        yield f"unknown kind {kind}"
+    for doc in docs:
+        if not kubernetes_schema.is_known(doc) and not doc.get("spec", {}).get(CRDS.get(doc["kind"], "")):
+            yield f"{doc['kind']}: unknown kind, or without {CRDS.get(doc['kind'])}"
+        yield from kubernetes_schema.problems(doc)
     for needed in ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"):
         if needed not in kinds:
             yield f"no {needed}"
@@ -92,8 +140,10 @@ def check(docs):
     for doc in docs:
         selector = doc.get("spec", {}).get("selector", {})
         wanted = selector.get("matchLabels", selector if doc["kind"] == "Service" else {})
-        if wanted and not any(set(wanted.items()) <= set(have) for have in labels):
-            yield f"{doc['kind']}/{doc['metadata']['name']}: selects no pod"
+        services = [d["metadata"].get("labels", {}).items() for d in docs if d["kind"] == "Service"]
+        among = services if doc["kind"] == "ServiceMonitor" else labels
+        if wanted and not any(set(wanted.items()) <= set(have) for have in among):
+            yield f"{doc['kind']}/{doc['metadata']['name']}: selects nothing"
 
 
 def spoiled(docs):
@@ -112,25 +162,83 @@ def spoiled(docs):
     box = [*pod, "containers", 0]
     yield edit([*pod, "securityContext", "runAsUser"], 0)
     yield edit([*pod, "securityContext", "runAsNonRoot"], None)
+    yield edit([*pod, "securityContext", "seccompProfile"], None)
+    yield edit([*pod, "automountServiceAccountToken"], True)
     yield edit([*pod, "terminationGracePeriodSeconds"], 60)
+    yield edit([*pod, "hostNetwork"], True)
+    yield edit([*pod, "volumes", 0], {"name": "clips", "hostPath": {"path": "/"}})
+    yield edit([*pod, "volumes", 1, "emptyDir"], {})
     yield edit([*box, "resources", "limits"], None)
     yield edit([*box, "resources", "limits", "memory"], "99Gi")
+    yield edit([*box, "resources", "requests", "cpu"], None)
     yield edit([*box, "livenessProbe"], None)
+    yield edit([*box, "readinessProbe"], None)
+    yield edit([*box, "startupProbe"], None)
     yield edit([*box, "readinessProbe", "grpc", "port"], 8090)
+    yield edit([*box, "livenessProbe", "grpc", "service"], "readiness")
     yield edit([*box, "image"], "videonsa-server:latest")
+    yield edit([*box, "image"], "videonsa-server")
     yield edit([*box, "securityContext", "readOnlyRootFilesystem"], False)
+    yield edit([*box, "securityContext", "allowPrivilegeEscalation"], None)
     yield edit([*box, "securityContext", "capabilities"], None)
     yield edit([*box, "lifecycle"], None)
+    yield edit([*box, "volumeMounts", 0, "name"], "nothing")
+    yield edit([*box, "name"], "sidecar")
+    yield edit([*box, "args"], ["--listen=0.0.0.0:8090"])
+    yield edit([*box, "livenessprobe"], {})
+    yield edit([*box, "ports", 0, "containerPort"], "8090")
+    yield edit([*pod, "containers", 0, "resources", "limits", "cpu"], [8])
     yield edit(["spec", "template", "metadata", "labels"], {"other": "pod"})
+    yield edit(["spec", "selector"], None)
+
+
+def known_flags(program):
+    text = subprocess.run([str(program), "--help"], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"--[a-z][a-z0-9-]*", text))
+
+
+def check_flags(docs, bin_dir):
+    """Flags that a program would refuse."""
+    for doc in docs:
+        for container in doc.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []) if doc["kind"] == "Deployment" else []:
+            program = PROGRAMS[container["name"]]
+            known = known_flags(bin_dir / program)
+            for argument in container.get("args", []):
+                if argument.split("=")[0] not in known:
+                    yield f"{doc['metadata']['name']}: {program} does not know {argument}"
+            if program == "videonsa-openai":
+                # It listens at once and reaches for the server later, so a start is the check.
+                yield from check_values(bin_dir / program, container["args"], doc["metadata"]["name"])
+
+
+def check_values(program, arguments, name):
+    """Starts the program as the manifest does, but on a free port of the loopback."""
+    words = [re.sub(r"^--listen=.*", "--listen=127.0.0.1:0", a) for a in arguments]
+    with subprocess.Popen([str(program), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    if "ready on" not in line:
+        yield f"{name}: does not start: {errors.strip()}"
 
 
 def main():
-    if "--self-test" in sys.argv:
-        missed = [what for what, bad in spoiled(render(OVERLAYS[0])) if not list(check(bad))]
-        print(f"not found: {missed}" if missed else "every spoiled manifest was found")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--self-test", action="store_true")
+    parser.add_argument("--bin", type=pathlib.Path)
+    args = parser.parse_args()
+    if args.self_test:
+        cases = list(spoiled(render(OVERLAYS[0])))
+        missed = [what for what, bad in cases if not list(check(bad))]
+        print(f"not found: {missed}" if missed else f"every one of {len(cases)} spoiled manifests was found")
         return 1 if missed else 0
-    problems = [f"{overlay.name}: {p}" for overlay in OVERLAYS for p in check(render(overlay))]
-    print("\n".join(problems) if problems else f"manifests: {len(OVERLAYS)} overlays hold")
+    problems = []
+    for overlay in OVERLAYS:
+        docs = render(overlay)
+        problems += [f"{overlay.name}: {p}" for p in check(docs)]
+        problems += [f"{overlay.name}: {p}" for p in check_flags(docs, args.bin)] if args.bin else []
+    by = "kustomize.py and kubectl" if kustomize.kubectl_works() else "kustomize.py"
+    print("\n".join(problems) if problems else f"manifests: {len(OVERLAYS)} overlays hold, rendered by {by}")
     return 1 if problems or not OVERLAYS else 0
 
 

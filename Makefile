@@ -7,8 +7,10 @@ MODEL ?=
 CLIP ?=
 QUESTION ?=
 SEED ?= 1
+TARGET ?= all
+SECONDS ?= 60
 
-.PHONY: help deps cuda-toolkit build test demo serve bench gpu lint accuracy train-test long-prompt container deploy-check clean
+.PHONY: help deps cuda-toolkit build test demo serve bench gpu lint accuracy train-test long-prompt container deploy-check fuzz dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -24,7 +26,9 @@ build: deps ## build everything (PRESET=release|dev|asan|tsan)
 	cmake --build $(BUILD) -j $(JOBS)
 
 test: ## build and run all tests; the last line counts them
+	@deploy/build/install_packages.sh test_packages.txt
 	@deploy/build/cuda_toolkit.sh --if-missing
+	@tests/e2e/openai/venv.sh --if-missing >/dev/null
 	@$(MAKE) --no-print-directory build PRESET=dev
 	@tests/run_all.sh build/dev $(JOBS)
 
@@ -60,8 +64,11 @@ container: ## build the CPU image without a daemon, start it and ask it
 clean: ## remove all builds
 	rm -rf build
 
-deploy-check: ## check manifests and alert rules (needs kubectl with Kustomize 5, promtool, python3-yaml)
-	tests/deploy/manifests.py
-	tests/deploy/manifests.py --self-test
-	promtool check rules deploy/prometheus/rules.yaml
-	cd deploy/prometheus && promtool test rules rules_test.yaml
+deploy-check: ## check manifests, compose file, rules and dashboard against a build (also part of `make test`)
+	ctest --test-dir build/dev -R '^deploy_' --output-on-failure
+
+fuzz: ## run the fuzz targets under libFuzzer, ASan and UBSan (TARGET=url_fuzzer SECONDS=3600; needs clang)
+	@tests/fuzz/run.sh "$(TARGET)" "$(SECONDS)" $(JOBS)
+
+dashboard: build ## load a server for SECONDS (at least 60) and draw the Grafana dashboard from what Prometheus saw
+	@deploy/observability/load_run.sh $(BUILD) build/dashboard.png $(SECONDS)

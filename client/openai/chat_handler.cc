@@ -34,6 +34,12 @@ absl::Status Incomplete() {
                             "the server ended the answer without its final event");
 }
 
+// Nobody reads it if the caller has gone.
+absl::Status EndedEarly(bool cut) {
+  return client::LocalError(absl::StatusCode::kUnavailable, cut ? "DRAINING" : "CALLER_GONE",
+                            cut ? "this front is ending" : "the caller went away");
+}
+
 }  // namespace
 
 void SetError(const absl::Status& status, int leading_system, httplib::Response& response) {
@@ -80,6 +86,10 @@ ChatAnswer::ChatAnswer(std::shared_ptr<AskSession> session, const ChatRequest& r
 ChatAnswer::News ChatAnswer::Await(absl::Duration limit) {
   const absl::Time end = absl::Now() + limit;
   while (true) {
+    if (metrics_.cut) {
+      session_->Cancel();
+      return News::kGone;
+    }
     const absl::Duration left = end - absl::Now();
     if (left <= absl::ZeroDuration()) return News::kQuiet;
     v1::AskStreamResponse event;
@@ -119,10 +129,7 @@ void ChatAnswer::Whole(httplib::Response& response) {
     news = Await(absl::Minutes(1));
     all_text_ += std::exchange(new_text_, {});
   }
-  if (news == News::kGone) {
-    response.status = 408;  // for the count only: nobody reads it
-    return;
-  }
+  if (news == News::kGone) return SetError(EndedEarly(metrics_.cut), leading_system_, response);
   if (const absl::Status status = Outcome(); !status.ok()) {
     SetError(status, leading_system_, response);
     return;
@@ -138,8 +145,7 @@ void ChatAnswer::Stream(std::shared_ptr<ChatAnswer> answer, absl::Duration quiet
                         httplib::Response& response) {
   const News news = answer->Await(quiet);
   if (news == News::kGone) {
-    response.status = 408;
-    return;
+    return SetError(EndedEarly(answer->metrics_.cut), answer->leading_system_, response);
   }
   if (news == News::kEnd) {
     const absl::Status status = answer->Outcome();

@@ -139,6 +139,8 @@ Front::~Front() {
   if (!listener_.joinable()) return;
   // A stop that comes before the loop has begun would be lost.
   while (!http_.is_running() && !listener_ended_) absl::SleepFor(absl::Milliseconds(1));
+  metrics_.cut = true;
+  cancel_.Cancel();
   http_.stop();
   listener_.join();
 }
@@ -198,7 +200,8 @@ void Front::Chat(const httplib::Request& request, httplib::Response& response,
   absl::StatusOr<ChatRequest> chat = ParseChatRequest(body);
   if (!chat.ok()) return SetError(chat.status(), 0, response);
   body = std::string();
-  const client::CallOptions options = OptionsOf(headers);
+  client::CallOptions options = OptionsOf(headers);
+  options.cancellation = &cancel_;
   const absl::StatusOr<v1::ModelInfo> model = upstream_->Model(kModelAge, options);
   if (!model.ok()) return SetError(model.status(), 0, response);
   if (status = CheckModel(chat->model, *model); !status.ok()) return SetError(status, 0, response);

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/call_options.h"
 #include "client/channel.h"
 #include "client/openai/front_metrics.h"
 #include "client/openai/http_connection.h"
@@ -62,6 +63,7 @@ class Front {
   const FrontOptions options_;
   const int64_t started_;  // seconds since 1970
   FrontMetrics metrics_;
+  client::Cancellation cancel_;  // of uploads, at the end
   std::unique_ptr<Upstream> upstream_;
   HttpServer http_;
   int port_ = 0;

@@ -10,6 +10,9 @@ namespace videonsa::openai {
 /// Counts of one process in Prometheus' text format. Threads: any, without locks.
 class FrontMetrics {
  public:
+  /// Set once, at the end: answers that are still open give up.
+  std::atomic<bool> cut{false};
+
   /// One HTTP request has been answered.
   void CountAnswer(int http_status);
   void CountDisconnect() { ++disconnects_; }

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs the Debian packages of packages.txt that are missing. Needs root only if any is.
+# Installs the Debian packages of packages.txt that are missing, and those of further lists named as arguments (test_packages.txt).
+# Needs root only if any is missing.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-packages=$(grep -v '^#' "$here/packages.txt")
+packages=$(cd "$here" && cat packages.txt "$@" | grep -v '^#')
 missing=""
 for package in $packages; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

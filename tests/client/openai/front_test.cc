@@ -216,7 +216,9 @@ TEST_F(FrontTest, CallerThatLeavesCancelsTheQuestion) {
     caller.Send("POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: " +
                 std::to_string(body.size()) + "\r\n\r\n" + body);
     waiter.asked.WaitForNotification();
-    if (stream) EXPECT_THAT(caller.ReadUntil("\"a\""), HasSubstr("200 OK"));
+    if (stream) {
+      EXPECT_THAT(caller.ReadUntil("\"a\""), HasSubstr("200 OK"));
+    }
     caller.Close();
     EXPECT_TRUE(waiter.cancelled.WaitForNotificationWithTimeout(absl::Seconds(20))) << stream;
     front_.reset();
@@ -245,6 +247,27 @@ TEST_F(FrontTest, LongSilenceIsFilledWithComments) {
   EXPECT_THAT(caller.ReadUntil(": still working"), HasSubstr("200 OK"));
   go.Notify();
   EXPECT_THAT(caller.ReadAll(), testing::AllOf(HasSubstr("late"), HasSubstr("[DONE]")));
+}
+
+TEST_F(FrontTest, EndCutsWhatTheDrainDidNotWaitFor) {
+  WaitForCancel waiter;
+  state_.answer = [&](auto* context, const auto&, auto* writer) {
+    return waiter(context, writer, false);
+  };
+  FrontOptions options;
+  options.drain_time = absl::ZeroDuration();
+  Begin(options);
+  std::thread caller([&] {
+    const auto response = Post(Chat("x"));
+    ASSERT_TRUE(response);
+    EXPECT_EQ(response->status, 503);
+    EXPECT_THAT(response->body, HasSubstr("DRAINING"));
+  });
+  waiter.asked.WaitForNotification();
+  EXPECT_EQ(front_->Drain(), 1);
+  front_.reset();
+  caller.join();
+  EXPECT_TRUE(waiter.cancelled.WaitForNotificationWithTimeout(absl::Seconds(20)));
 }
 
 TEST_F(FrontTest, DrainLetsOpenAnswersEndAndRefusesNewOnes) {

@@ -47,20 +47,26 @@ class BodyBytes {
 };
 
 // Reads the body within both limits. After a failure the rest is still in the connection.
-absl::Status ReadBody(const httplib::ContentReader& reader, size_t limit, BodyBytes& bytes,
-                      std::string& body) {
+absl::Status ReadBody(const httplib::Request& request, const httplib::ContentReader& reader,
+                      size_t limit, BodyBytes& bytes, std::string& body) {
+  const absl::Status too_large =
+      BadArgument("", "BODY_TOO_LARGE", absl::StrCat("the body is larger than ", limit, " bytes"));
   absl::Status refused;
-  const bool complete = reader([&](const char* data, size_t size) {
-    if (body.size() + size > limit) {
-      refused = BadArgument("", "BODY_TOO_LARGE",
-                            absl::StrCat("the body is larger than ", limit, " bytes"));
-    } else if (!bytes.Take(size)) {
-      refused = Full("too many bytes of requests are being read; ask again");
-    } else {
-      body.append(data, size);
-    }
-    return refused.ok();
-  });
+  size_t announced = 0;
+  if (absl::SimpleAtoi(request.get_header_value("Content-Length"), &announced) &&
+      announced > limit) {
+    refused = too_large;
+  }
+  const bool complete = refused.ok() && reader([&](const char* data, size_t size) {
+                          if (body.size() + size > limit) {
+                            refused = too_large;
+                          } else if (!bytes.Take(size)) {
+                            refused = Full("too many bytes of requests are being read; ask again");
+                          } else {
+                            body.append(data, size);
+                          }
+                          return refused.ok();
+                        });
   if (complete && refused.ok()) return absl::OkStatus();
   if (HttpConnection* connection = HttpConnection::Current()) connection->CloseAfterThis();
   if (!refused.ok()) return refused;
@@ -172,9 +178,7 @@ void Front::AddRoutes() {
     response.set_content(metrics_.Text(http_.open_connections(), http_.refused_connections()),
                          "text/plain; version=0.0.4");
   });
-  http_.set_logger([this](const httplib::Request&, const httplib::Response& response) {
-    metrics_.CountAnswer(response.status);
-  });
+  http_.set_on_answer([this](int status) { metrics_.CountAnswer(status); });
 }
 
 void Front::Chat(const httplib::Request& request, httplib::Response& response,
@@ -195,7 +199,7 @@ void Front::Chat(const httplib::Request& request, httplib::Response& response,
   }
   BodyBytes bytes(metrics_.body_bytes, options_.max_bodies_bytes);
   std::string body;
-  absl::Status status = ReadBody(reader, options_.connection.body_bytes, bytes, body);
+  absl::Status status = ReadBody(request, reader, options_.connection.body_bytes, bytes, body);
   if (!status.ok()) return SetError(status, 0, response);
   absl::StatusOr<ChatRequest> chat = ParseChatRequest(body);
   if (!chat.ok()) return SetError(chat.status(), 0, response);

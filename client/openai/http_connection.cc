@@ -61,7 +61,7 @@ bool HttpConnection::WaitForRequest(const std::function<bool()>& stop) {
 
 void HttpConnection::BeginBody() {
   deadline_ = absl::Now() + limits_.body_time;
-  bytes_left_ = limits_.body_bytes;
+  bytes_left_ = limits_.body_bytes + limits_.head_bytes;  // chunks have heads as well
 }
 
 bool HttpConnection::PeerGone() const {

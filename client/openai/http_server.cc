@@ -178,9 +178,10 @@ HttpServer::HttpServer(const ConnectionLimits& limits, int max_connections) : li
   set_error_handler(NameError);
   set_keep_alive_timeout(absl::ToInt64Seconds(limits.idle));
   set_keep_alive_max_count(kAdvertisedRequests);
-  set_post_routing_handler([](const httplib::Request&, httplib::Response& response) {
+  set_post_routing_handler([this](const httplib::Request&, httplib::Response& response) {
     const HttpConnection* const connection = HttpConnection::Current();
     if (connection != nullptr && connection->closing()) response.set_header("Connection", "close");
+    if (on_answer_) on_answer_(response.status);
   });
   set_exception_handler(
       [](const httplib::Request&, httplib::Response& response, const std::exception_ptr&) {

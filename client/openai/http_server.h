@@ -3,7 +3,9 @@
 #include <httplib.h>
 
 #include <atomic>
-#include <string>
+#include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "client/openai/http_connection.h"
 
@@ -19,6 +21,9 @@ class HttpServer final : public httplib::Server {
  public:
   HttpServer(const ConnectionLimits& limits, int max_connections);
 
+  /// Called with the status of every answer, before its first byte is sent. Set before listening.
+  void set_on_answer(std::function<void(int)> on_answer) { on_answer_ = std::move(on_answer); }
+
   int open_connections() const { return open_connections_; }
   /// Connections turned away.
   int64_t refused_connections() const { return refused_connections_; }
@@ -27,6 +32,7 @@ class HttpServer final : public httplib::Server {
   bool process_and_close_socket(socket_t sock) override;
 
   const ConnectionLimits limits_;
+  std::function<void(int)> on_answer_;
   std::atomic<int> open_connections_{0};
   std::atomic<int64_t> refused_connections_{0};
 };

@@ -5,6 +5,7 @@ Usage: openai_package_test.py BIN_DIR, with an interpreter that has `openai` (ve
 """
 import asyncio
 import base64
+import hashlib
 import json
 import pathlib
 import re
@@ -158,6 +159,33 @@ class OpenAiPackage(unittest.TestCase):
         ran = subprocess.run([sys.executable, example, "clips/none", "x", "--base-url", self.base], capture_output=True, text=True)
         self.assertEqual(ran.returncode, 1)
         self.assertIn("no such clip", ran.stderr)
+
+    def test_tokens_are_the_servers_to_judge(self):
+        def digest(token):
+            return hashlib.sha256(token.encode()).hexdigest()
+
+        with processes.workplace() as work:
+            access = pathlib.Path(work) / "access.yaml"
+            access.write_text("tokens:\n"
+                              f"  - {{sha256: {digest('asks-and-uploads-01')}, tenant: acme, scopes: [ask, clips]}}\n"
+                              f"  - {{sha256: {digest('looks-at-clips-only')}, tenant: acme, scopes: [clips]}}\n")
+            access.chmod(0o600)
+            with processes.server(BIN, work, "--access-file", access) as server, processes.front(BIN, work, server.address) as front:
+                def client(key):
+                    return openai.OpenAI(base_url=f"http://{front.address}/v1", api_key=key, max_retries=0, timeout=300)
+
+                answer = {**self.common, "messages": [{"role": "user", "content": "What is a circle?"}]}
+                self.assertGreater(client("asks-and-uploads-01").chat.completions.create(**answer).usage.completion_tokens, 0)
+                large = client("asks-and-uploads-01").chat.completions.create(messages=question(data_url(CLIP, "video/mp4", 4 << 20)), **self.common)
+                self.assertGreater(large.usage.completion_tokens, 0)
+                # The model is in the front's memory by now; the right to ask is not.
+                for stream in (False, True):
+                    with self.assertRaises(openai.AuthenticationError):
+                        list(client("no-token-of-yours").chat.completions.create(stream=stream, **answer))
+                    with self.assertRaises(openai.PermissionDeniedError):
+                        list(client("looks-at-clips-only").chat.completions.create(stream=stream, **answer))
+                with self.assertRaises(openai.AuthenticationError):
+                    client("no-token-of-yours").models.list()
 
     def test_health_follows_the_server(self):
         self.assertEqual(urllib.request.urlopen(f"http://{self.front.address}/healthz", timeout=10).status, 200)

@@ -19,13 +19,7 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 import processes  # noqa: E402
 
 CALLERS, STEP, MOST_TRIES = 8, 40, 20
-SERVICE_CONFIG = """{
-  "loadBalancingConfig": [{"round_robin": {}}],
-  "healthCheckConfig": {"serviceName": ""},
-  "methodConfig": [{"name": [{"service": "videonsa.v1.VideoQaService", "method": "Ask"}],
-    "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.05s", "maxBackoff": "1s", "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"]}}]
-}"""
+SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}'
 
 
 def make_stubs(folder):
@@ -72,22 +66,37 @@ class Load:
                 asked += 1
                 stream = (number + asked) % 2 == 0
                 try:
-                    text = self.streamed(stub) if stream else stub.Ask(self.pb.AskRequest(question=self.question()), timeout=60).result.text
-                    self.note(self.answers, text)
+                    self.note(self.answers, self.ask(stub, self.streamed if stream else self.whole))
+                except AssertionError as error:
+                    self.note(self.failures, str(error))
                 except self.grpc.RpcError as error:
                     self.note(self.failures, f"{'AskStream' if stream else 'Ask'}: {error.code().name}: {error.details()}")
 
+    def whole(self, stub):
+        return stub.Ask(self.pb.AskRequest(question=self.question()), timeout=60).result.text, False
+
     def streamed(self, stub):
+        """The text, and whether the stream broke after some of it."""
+        text, ended = "", False
+        try:
+            for event in stub.AskStream(self.pb.AskStreamRequest(question=self.question()), timeout=60):
+                text += event.delta.text
+                ended = ended or event.HasField("final")
+        except self.grpc.RpcError:
+            if not text:
+                raise
+            return text, True
+        assert ended, "a stream without its final event"
+        return text, False
+
+    def ask(self, stub, once):
         for attempt in range(MOST_TRIES):
-            text, ended = "", False
             try:
-                for event in stub.AskStream(self.pb.AskStreamRequest(question=self.question()), timeout=60):
-                    text += event.delta.text
-                    ended = ended or event.HasField("final")
-                assert ended, "a stream without its final event"
+                text, broken = once(stub)
+                assert not broken, "a stream broke after its first text"
                 return text
             except self.grpc.RpcError as error:
-                if error.code() != self.grpc.StatusCode.UNAVAILABLE or text or attempt + 1 == MOST_TRIES:
+                if error.code() != self.grpc.StatusCode.UNAVAILABLE or attempt + 1 == MOST_TRIES:
                     raise
                 with self.changed:
                     self.retries += 1

@@ -12,6 +12,11 @@ constexpr double kForget = 0.98;      // memory of about 50 steps
 constexpr double kPriorWeight = 2.0;  // observations that the prior stands for
 constexpr double kRidge = 1e-6;       // keeps features that never vary together solvable
 constexpr double kErrorSmoothing = 0.1;
+// The overrun follows a quantile: a step above it moves it up, one below moves it down by as much
+// less as such steps are more frequent.
+constexpr double kOverrunQuantile = 0.98;
+constexpr double kOverrunStep = 0.05;
+constexpr double kMaxOverrun = 2;
 constexpr double kGuessFlopsPerSecond = 2e11;
 constexpr double kGuessBytesPerSecond = 1e10;
 
@@ -137,6 +142,11 @@ double CostModel::Observe(const StepWork& work, const StepResult& result) {
   relative_error_ =
       num_observed_ == 0 ? error : relative_error_ + kErrorSmoothing * (error - relative_error_);
   ++num_observed_;
+  if (work.prefill_tokens > 0 || work.vision_patches > 0) {
+    const bool above = real > StepSeconds(work) * overrun_;
+    overrun_ += kOverrunStep * (above ? kOverrunQuantile : kOverrunQuantile - 1);
+    overrun_ = std::clamp(overrun_, 1.0, kMaxOverrun);
+  }
   if (work.vision_patches > 0 && result.reused_vision.empty()) {
     vision_.Observe({work.vision_patches}, absl::ToDoubleSeconds(result.vision_time));
   }

@@ -58,6 +58,9 @@ class CostModel {
   bool calibrated() const { return num_observed_ >= kCalibratedSteps; }
   /// Mean of |predicted - real| / real over recent steps.
   double relative_error() const { return relative_error_; }
+  /// What prefill and vision steps really take, as a multiple of the prediction, is above this in
+  /// about one step of fifty; 1 or more. For budgets that are to be kept.
+  double overrun() const { return overrun_; }
   /// One line of coefficients for status and logs.
   std::string ToString() const;
 
@@ -69,6 +72,7 @@ class CostModel {
   OnlineFit<3> decode_;   // constant, rows, cache tokens
   int64_t num_observed_ = 0;
   double relative_error_ = 0;
+  double overrun_ = 1.1;
 };
 
 }  // namespace videonsa

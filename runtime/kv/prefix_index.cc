@@ -21,9 +21,16 @@ PrefixIndex::~PrefixIndex() {
 }
 
 int PrefixIndex::Match(const std::vector<Key>& keys, int max_pages) const {
-  const int limit = std::min<int>(max_pages, static_cast<int>(keys.size()));
-  int found = 0;
-  while (found < limit && entries_.contains(keys[found])) ++found;
+  // A known key's parents are known (I5), so the last known one is found by halving.
+  int found = 0, end = std::min<int>(max_pages, static_cast<int>(keys.size()));
+  while (found < end) {
+    const int middle = found + (end - found) / 2;
+    if (entries_.contains(keys[middle])) {
+      found = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
   return found;
 }
 
@@ -79,12 +86,15 @@ void PrefixIndex::Remove(const Key& key) {
 
 int PrefixIndex::Evict(int pages) {
   int freed = 0;
-  auto it = lru_.begin();
-  while (freed < pages && it != lru_.end()) {
-    const Key key = *it++;
-    const Entry& entry = entries_.find(key)->second;
-    if (entry.children > 0 || pool_->refs(entry.page) > 1) continue;
-    Remove(key);
+  for (size_t left = lru_.size(); freed < pages && left > 0; --left) {
+    const auto oldest = lru_.begin();
+    const Entry& entry = entries_.find(*oldest)->second;
+    if (entry.children > 0 || pool_->refs(entry.page) > 1) {
+      // In use, and with it all its parents, which follow: no later call looks at it soon.
+      lru_.splice(lru_.end(), lru_, oldest);
+      continue;
+    }
+    Remove(Key(*oldest));
     ++freed;
   }
   return freed;

@@ -34,7 +34,7 @@ check() {
   timeout 240 "$@" >"$out" 2>&1
   code=$?
   grep -E '^FAIL|rror:|CHECK' "$out" | head -n 20
-  grep -E 'ids equal|choices equal|relative error' "$out" | grep -v '^FAIL' | head -n 30
+  grep -E 'ids equal|choices equal|relative error|as alone' "$out" | grep -v '^FAIL' | head -n 30
   [ "$code" = 0 ] || failed=1
   table="$table
 $name: $(tail -n 1 "$out") [exit $code, $(($(date +%s) - begin)) s]"

@@ -67,6 +67,7 @@ void AskCall::Submit(PreparedQuestion prepared, const std::shared_ptr<AskRun>& r
   GenerateRequest& question = prepared.parsed.request;
   AskRun::Question rest{.report = question.report,
                         .priority = question.priority,
+                        .trace = std::move(prepared.trace),
                         .holds = std::move(prepared.parsed.holds)};
   run->Submit(*prepared.runtime, std::move(question), std::move(rest), run);
 }

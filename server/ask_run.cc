@@ -20,11 +20,12 @@ bool AskRun::abandoned() const {
 
 void AskRun::Submit(Runtime& runtime, GenerateRequest request, Question question,
                     std::shared_ptr<AskRun> self) {
+  auto sink = std::make_shared<MeteredSink>(core_, request.tenant, std::move(question.trace),
+                                            std::move(self));
   {
     absl::MutexLock lock(&mutex_);
     question_ = std::move(question);
   }
-  auto sink = std::make_shared<MeteredSink>(core_.quotas, request.tenant, std::move(self));
   const absl::StatusOr<RequestId> id = runtime.Submit(std::move(request), std::move(sink));
   if (!id.ok()) {
     core_.requests.Refused(id.status());

@@ -9,6 +9,7 @@
 #include "runtime/api/generate_result.h"
 #include "runtime/serving/runtime.h"
 #include "server/server_core.h"
+#include "server/trace/question_trace.h"
 #include "videonsa/v1/video_qa.pb.h"
 
 namespace videonsa {
@@ -30,6 +31,7 @@ class AskRun : public ResponseSink {
   struct Question {
     ReportParams report;
     Priority priority = Priority::kStandard;
+    QuestionTrace trace;
     std::vector<std::shared_ptr<void>> holds;  ///< released when the request ends
   };
   /// Told once how it ended and how many bytes the answer has.

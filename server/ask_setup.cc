@@ -29,6 +29,7 @@ absl::StatusOr<PreparedQuestion> Prepare(ServerCore& core, const CallContext& ca
   if (out.parsed.request.generation.ignore_eos) {
     VNSA_RETURN_IF_ERROR(core.access.Require(call.scopes, kScopeBench, "bench"));
   }
+  out.trace = {call.trace, call.method, call.request_id, call.received};
   out.parsed.request.tenant = call.tenant;
   out.parsed.request.request_id = call.request_id;
   out.parsed.request.deadline = call.deadline;
@@ -73,6 +74,8 @@ void LogEnded(const CallContext& call, const std::string& ask_id, const absl::St
       {{"request_id", call.request_id},
        {"ask_id", ask_id},
        {"tenant", call.tenant},
+       {"trace_id", call.trace.trace_id},
+       {"span_id", call.trace.span_id},
        {"code", absl::StatusCodeToString(status.code())},
        {"reason", info ? info->reason : ""},
        {"seconds", took}});

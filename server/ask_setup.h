@@ -7,6 +7,7 @@
 #include "server/call_context.h"
 #include "server/question_parser.h"
 #include "server/server_core.h"
+#include "server/trace/question_trace.h"
 #include "videonsa/v1/video_qa.pb.h"
 
 namespace videonsa {
@@ -14,6 +15,7 @@ namespace videonsa {
 /// A question ready to be submitted.
 struct PreparedQuestion {
   Runtime* runtime = nullptr;
+  QuestionTrace trace;
   ParsedQuestion parsed;  ///< request with tenant, ids and deadline filled in
   /// Complete but for clips that are to be fetched first (FetchQuestion).
   bool needs_fetch = false;

@@ -67,7 +67,8 @@ void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
                            const std::shared_ptr<ResponseStream>& stream) {
   // The runtime may answer before Submit returns.
   GenerateRequest& request = prepared.parsed.request;
-  auto sink = std::make_shared<MeteredSink>(core.quotas, request.tenant, stream);
+  auto sink =
+      std::make_shared<MeteredSink>(core, request.tenant, std::move(prepared.trace), stream);
   const absl::StatusOr<RequestId> id =
       prepared.runtime->Submit(std::move(request), std::move(sink));
   if (id.ok()) {

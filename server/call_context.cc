@@ -68,6 +68,7 @@ void Admit(ServerCore& core, Method method, const grpc::CallbackServerContext& c
 
 CallContext MakeCallContext(ServerCore& core, Method method, grpc::CallbackServerContext& context) {
   CallContext call;
+  call.method = method;
   call.received = core.clock.Now();
   call.received_at = core.clock.Monotonic();
   if (const absl::string_view id = OneValue(context, "x-request-id"); WellFormed(id)) {

@@ -22,7 +22,8 @@ struct CallContext {
   absl::Status refusal;
   std::string tenant;  ///< owner of everything the call touches
   Scopes scopes = 0;
-  std::string request_id;      ///< caller's x-request-id if well-formed, else ours
+  std::string request_id;  ///< caller's x-request-id if well-formed, else ours
+  Method method = Method::kAsk;
   TraceContext trace;          ///< from the caller's traceparent
   absl::Time received;         ///< wall clock
   absl::Duration received_at;  ///< monotonic

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
 
@@ -20,20 +21,18 @@
 #include "absl/strings/strip.h"
 #include "runtime/base/error.h"
 #include "server/byte_size.h"
-#include "server/nearest_name.h"
+#include "server/option_row.h"
 
 namespace videonsa {
 namespace {
 
-struct Row {
-  std::string name;
-  std::string unit;
-  std::string range;
-  std::string meaning;
-  bool flag = false;  // may stand without a value
-  std::function<absl::Status(ServerOptions&, absl::string_view)> set;
-  std::function<std::string(const ServerOptions&)> get;
-};
+using Row = OptionRow;
+
+// What a running server takes over; the rest is read once.
+constexpr std::array<absl::string_view, 9> kReloaded = {
+    "log-level",    "tenant-requests",      "tenant-questions",
+    "tenant-calls", "tenant-prompt-tokens", "tenant-output-tokens",
+    "tenant-clips", "tenant-clip-bytes",    "tenant-uploads"};
 
 absl::Status BadValue(const std::string& name, absl::string_view value, absl::string_view range) {
   return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_INVALID",
@@ -480,34 +479,14 @@ void AddLifeRows(std::vector<Row>& rows) {
          return absl::OkStatus();
        },
        [](const ServerOptions& options) { return std::string(LogLevelName(options.log_level)); }});
+  rows.push_back(Text("trace-file", "a file, empty: none", VNSA_FIELD(std::string, trace.file),
+                      "Where the phases of each question are appended as spans with the ids of its "
+                      "traceparent."));
+  rows.push_back(Choice("trace-format", {"chrome", "otlp"}, VNSA_FIELD(std::string, trace.format),
+                        "chrome: for Perfetto and chrome://tracing; otlp: OTLP/JSON lines."));
 }
 
 #undef VNSA_FIELD
-
-const std::vector<Row>& Rows() {
-  static const auto* const kRows = [] {
-    auto* rows = new std::vector<Row>;
-    AddModelRows(*rows);
-    AddMediaRows(*rows);
-    AddListenRows(*rows);
-    AddConnectionRows(*rows);
-    AddAccessRows(*rows);
-    AddClipRows(*rows);
-    AddUrlRows(*rows);
-    AddRequestRows(*rows);
-    AddLifeRows(*rows);
-    return rows;
-  }();
-  return *kRows;
-}
-
-absl::Status UnknownOption(absl::string_view argument, absl::string_view name) {
-  std::vector<std::string> names;
-  for (const Row& row : Rows()) names.push_back(row.name);
-  return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_UNKNOWN",
-                   absl::StrCat("\"", argument.substr(0, 64), "\" is no option; see --help",
-                                DidYouMean(name, names)));
-}
 
 std::string FolderOfThisProgram() {
   char path[PATH_MAX];
@@ -542,81 +521,38 @@ std::string StateFolder() {
 
 }  // namespace
 
+const std::vector<OptionRow>& OptionRows() {
+  static const auto* const kRows = [] {
+    auto* rows = new std::vector<Row>;
+    AddModelRows(*rows);
+    AddMediaRows(*rows);
+    AddListenRows(*rows);
+    AddConnectionRows(*rows);
+    AddAccessRows(*rows);
+    AddClipRows(*rows);
+    AddUrlRows(*rows);
+    AddRequestRows(*rows);
+    AddLifeRows(*rows);
+    for (Row& row : *rows) {
+      row.reload = std::find(kReloaded.begin(), kReloaded.end(), row.name) != kReloaded.end();
+    }
+    return rows;
+  }();
+  return *kRows;
+}
+
+const OptionRow* FindOption(absl::string_view name) {
+  const auto found = std::find_if(OptionRows().begin(), OptionRows().end(),
+                                  [name](const OptionRow& row) { return row.name == name; });
+  return found == OptionRows().end() ? nullptr : &*found;
+}
+
 TenantLimits DefaultTenantLimits(const ServerOptions& options) {
   TenantLimits limits = options.access.tenant;
   limits.clip_bytes = options.clips.tenant_bytes;
   limits.clips = options.clips.tenant_clips;
   limits.uploads = options.clips.tenant_uploads;
   return limits;
-}
-
-absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments) {
-  CommandLine line;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& argument = arguments[i];
-    if (argument == "--help" || argument == "-h") {
-      line.help = true;
-      continue;
-    }
-    if (argument == "--version") {
-      line.version = true;
-      continue;
-    }
-    const size_t equals = argument.find('=');
-    const std::string name =
-        absl::StartsWith(argument, "--")
-            ? argument.substr(2, equals == std::string::npos ? std::string::npos : equals - 2)
-            : "";
-    const auto row = std::find_if(Rows().begin(), Rows().end(),
-                                  [&name](const Row& r) { return r.name == name; });
-    if (row == Rows().end()) {
-      return UnknownOption(argument, name);
-    }
-    std::string value;
-    if (equals != std::string::npos) {
-      value = argument.substr(equals + 1);
-    } else if (row->flag) {
-      value = "true";
-    } else if (i + 1 < arguments.size()) {
-      value = arguments[++i];
-    } else {
-      return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_INVALID",
-                       absl::StrCat("--", name, " needs a value"));
-    }
-    if (absl::Status set = row->set(line.options, value); !set.ok()) return set;
-  }
-  return line;
-}
-
-std::string HelpText() {
-  const ServerOptions defaults;
-  std::string text =
-      "videonsa-server: answers questions about videos over gRPC.\n\n"
-      "Usage: videonsa-server [--OPTION=VALUE]...\n\nOptions:\n";
-  for (const Row& row : Rows()) {
-    absl::StrAppendFormat(&text, "  --%s%s\n      %s\n      Range: %s. Default: %s.\n", row.name,
-                          row.unit.empty() ? "" : absl::StrCat("  [", row.unit, "]"), row.meaning,
-                          row.range, row.get(defaults));
-  }
-  absl::StrAppend(
-      &text,
-      "  --version\n  --help\n\nOn SIGTERM or SIGINT the server drains; a second signal "
-      "shortens that to 5 s.\nExit codes: 0 ended as asked, 1 a device was lost, 2 wrong usage, 3 "
-      "the model "
-      "cannot be loaded, 4 an address\ncannot be listened on, 5 the clip folder cannot "
-      "be used.\n");
-  return text;
-}
-
-std::string OptionsMarkdown() {
-  const ServerOptions defaults;
-  std::string text =
-      "| Option | Unit | Range | Default | Effect |\n| --- | --- | --- | --- | --- |\n";
-  for (const Row& row : Rows()) {
-    absl::StrAppend(&text, "| `--", row.name, "` | ", row.unit, " | ", row.range, " | ",
-                    row.get(defaults), " | ", row.meaning, " |\n");
-  }
-  return text;
 }
 
 void ResolvePaths(ServerOptions& options) {

@@ -55,6 +55,12 @@ struct ConnectionOptions {
   absl::Duration keepalive_timeout = absl::Seconds(20);
 };
 
+/// Spans of answered questions, for viewers of traces.
+struct TraceOptions {
+  std::string file;               ///< empty: none
+  std::string format = "chrome";  ///< or "otlp"
+};
+
 /// Everything the server can be told. Each field is one row of the table in options.cc.
 struct ServerOptions {
   RuntimeOptions runtime;
@@ -63,6 +69,7 @@ struct ServerOptions {
   UrlOptions urls;
   AccessOptions access;
   ConnectionOptions connection;
+  TraceOptions trace;
 
   std::string listen = "127.0.0.1:8090";
   std::string admin_listen = "127.0.0.1:0";    ///< empty: none
@@ -91,23 +98,6 @@ inline bool ServesReflection(const ServerOptions& options) {
 
 /// The limits of a tenant that the access file says nothing of.
 TenantLimits DefaultTenantLimits(const ServerOptions& options);
-
-/// What the command line asks for.
-struct CommandLine {
-  ServerOptions options;
-  bool help = false;
-  bool version = false;
-};
-
-/// Reads `--name=value`, `--name value` and `--flag`.
-/// Errors: INVALID_ARGUMENT naming the option, the value and the range; unknown options too.
-absl::StatusOr<CommandLine> ParseCommandLine(const std::vector<std::string>& arguments);
-
-/// Every option with its unit, range, default and meaning.
-std::string HelpText();
-
-/// The options' table in Markdown, for the README.
-std::string OptionsMarkdown();
 
 /// Fills in what depends on where the binary lies: the bundled model, the decoder, the clip folder.
 void ResolvePaths(ServerOptions& options);

@@ -2,15 +2,19 @@
 
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
+#include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "runtime/base/error.h"
 #include "runtime/telemetry/log.h"
 #include "runtime/telemetry/metrics.h"
-#include "server/options.h"
+#include "server/command_line.h"
 #include "server/result_conversion.h"
 #include "server/videonsa_server.h"
 
@@ -23,6 +27,7 @@ constexpr int kExitUsage = 2;
 constexpr int kExitModel = 3;
 constexpr int kExitAddress = 4;
 constexpr int kExitClipDir = 5;
+constexpr rlim_t kMostFiles = 65536;
 constexpr absl::Duration kFailurePoll = absl::Milliseconds(200);
 
 // Says on stderr, for people, why the server does not start.
@@ -56,7 +61,8 @@ void PrintReady(const VideonsaServer& server, const ServerOptions& options,
 }
 
 // Waits for signals: the first ends the serving, the second hurries the drain. SIGTERM comes from a
-// supervisor, which wants the grace; SIGINT from a person, who does not.
+// supervisor, which wants the grace; SIGINT from a person, who does not. SIGHUP asks for the
+// configuration to be read again.
 class SignalThread {
  public:
   explicit SignalThread(const sigset_t& signals) : thread_([this, signals] { Run(signals); }) {}
@@ -69,12 +75,15 @@ class SignalThread {
   absl::Notification stop;
   absl::Notification hurry;
   bool interactive = false;  // set before `stop`
+  std::atomic<bool> reload{false};
 
  private:
   void Run(const sigset_t& signals) {
     int signal = 0;
     while (sigwait(&signals, &signal) == 0 && signal != SIGUSR2) {
-      if (!stop.HasBeenNotified()) {
+      if (signal == SIGHUP) {
+        reload = true;
+      } else if (!stop.HasBeenNotified()) {
         interactive = signal == SIGINT;
         stop.Notify();
       } else if (!hurry.HasBeenNotified()) {
@@ -86,11 +95,34 @@ class SignalThread {
   std::thread thread_;  // last: uses what is above
 };
 
+// Reads the configuration again. A bad one changes nothing.
+void Reload(VideonsaServer& server, const std::vector<std::string>& arguments,
+            ServerOptions& running) {
+  absl::StatusOr<CommandLine> line = ParseCommandLine(arguments);
+  absl::Status status = line.status();
+  if (status.ok()) {
+    ResolvePaths(line->options);
+    status = CheckOptions(line->options);
+  }
+  if (!status.ok()) {
+    Log(LogLevel::kError, "configuration refused, the old one stays", {{"why", status.message()}});
+    return;
+  }
+  OptionChanges changes = ChangesOf(running, line->options);
+  running = std::move(changes.options);
+  server.Reconfigure(running);
+  Log(LogLevel::kInfo, "configuration reloaded",
+      {{"taken", absl::StrJoin(changes.taken, ",")},
+       {"need_a_new_start", absl::StrJoin(changes.waiting, ",")}});
+}
+
 // Waits for a signal and drains. A lost device ends the process instead: what it left behind cannot
 // be trusted, and a supervisor restarts it.
-int ServeUntilStopped(VideonsaServer& server, const ServerOptions& options, SignalThread& signals) {
+int ServeUntilStopped(VideonsaServer& server, const std::vector<std::string>& arguments,
+                      ServerOptions options, SignalThread& signals) {
   while (!signals.stop.WaitForNotificationWithTimeout(kFailurePoll)) {
     if (server.core().state() == ServerState::kFailed) return kExitFailed;
+    if (signals.reload.exchange(false)) Reload(server, arguments, options);
   }
   const absl::Duration grace = signals.interactive ? absl::ZeroDuration() : options.drain_grace;
   const int cut = server.Drain(grace, options.drain_timeout, &signals.hurry);
@@ -98,7 +130,16 @@ int ServeUntilStopped(VideonsaServer& server, const ServerOptions& options, Sign
   return kExitOk;
 }
 
-int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThread& signals) {
+// Every connection takes a descriptor, and the usual soft limit is for programs that use select.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::max(limit.rlim_cur, std::min<rlim_t>(limit.rlim_max, kMostFiles));
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int Serve(const ServerOptions& options, const std::vector<std::string>& arguments,
+          const RuntimeFactory& create, SignalThread& signals) {
   MetricsRegistry metrics;
   CountLogMessages(&metrics);
   const Clock& clock = Clock::Real();
@@ -110,9 +151,7 @@ int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThre
     const std::string reason = info ? info->reason : "";
     const bool usage = reason == "ACCESS_FILE_INVALID" || reason == "TLS_FILE_INVALID" ||
                        reason == "FILE_UNREADABLE";
-    const int code = reason == "ADDRESS_IN_USE" ? kExitAddress
-                     : usage                    ? kExitUsage
-                                                : kExitClipDir;
+    const int code = reason == "ADDRESS_IN_USE" ? kExitAddress : usage ? kExitUsage : kExitClipDir;
     return Fail(code, "cannot start", server.status());
   }
   absl::StatusOr<std::unique_ptr<Runtime>> runtime = create(options.runtime, clock, metrics);
@@ -121,7 +160,7 @@ int Serve(const ServerOptions& options, const RuntimeFactory& create, SignalThre
     const ModelFacts model = (*runtime)->model();
     (*server)->Serve(*std::move(runtime));
     PrintReady(**server, options, model);
-    code = ServeUntilStopped(**server, options, signals);
+    code = ServeUntilStopped(**server, arguments, options, signals);
   } else {
     code = Fail(kExitModel, "the model cannot be loaded", runtime.status());
   }
@@ -143,15 +182,26 @@ int RunServer(const std::vector<std::string>& arguments, const RuntimeFactory& c
     printf("videonsa-server %s\n", ServerVersion().c_str());
     return kExitOk;
   }
+  if (line->print_options) {
+    fputs(OptionsMarkdown().c_str(), stdout);
+    return kExitOk;
+  }
   ResolvePaths(line->options);
+  const absl::Status checked = CheckOptions(line->options);
+  if (!checked.ok()) return Fail(kExitUsage, "wrong configuration", checked);
+  if (line->check_config) {
+    printf("the configuration is good\n");
+    return kExitOk;
+  }
   SetLogLevel(line->options.log_level);
+  RaiseFileLimit();
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR2}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   SignalThread waiter(signals);
-  return Serve(line->options, create, waiter);
+  return Serve(line->options, arguments, create, waiter);
 }
 
 }  // namespace videonsa

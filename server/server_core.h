@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,6 +16,7 @@
 #include "server/clip_store/clip_store.h"
 #include "server/options.h"
 #include "server/request_metrics.h"
+#include "server/trace/trace_file.h"
 #include "server/watchdog.h"
 #include "server/worker_pool.h"
 
@@ -43,6 +46,7 @@ class ServerCore {
   ClipImporter importer;
   Watchdog watchdog;
   const absl::Time start_time;
+  std::unique_ptr<TraceFile> trace;  ///< null: none; set before the first call
 
   /// The runtime if new work is taken.
   /// Errors: UNAVAILABLE (LOADING, DRAINING, DEVICE_LOST).

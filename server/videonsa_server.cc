@@ -96,6 +96,13 @@ absl::StatusOr<std::unique_ptr<VideonsaServer>> VideonsaServer::Start(const Serv
   });
   server->core_ =
       std::make_unique<ServerCore>(options, clock, metrics, *server->access_, *server->clips_);
+  if (!options.trace.file.empty()) {
+    const bool otlp = options.trace.format == "otlp";
+    VNSA_ASSIGN_OR_RETURN(
+        server->core_->trace,
+        TraceFile::Open(options.trace.file, otlp ? TraceFormat::kOtlp : TraceFormat::kChrome,
+                        metrics));
+  }
   server->process_metrics_ = ExportProcessMetrics(metrics);
   metrics
       .AddGauge("videonsa_build_info", "The build.",
@@ -241,6 +248,7 @@ int VideonsaServer::Drain(absl::Duration grace, absl::Duration timeout, absl::No
 
 void VideonsaServer::Tick() {
   core_->watchdog.Tick(clock_.Monotonic());
+  if (core_->trace != nullptr) core_->trace->Flush();
   Runtime* const runtime = core_->runtime();
   if (runtime == nullptr) return;
   const RuntimeStats stats = runtime->Stats();
@@ -258,6 +266,12 @@ void VideonsaServer::Tick() {
 void VideonsaServer::ReloadFiles() {
   access_->Reload().IgnoreError();  // says so itself
   if (tls_ != nullptr) tls_->Reload().IgnoreError();
+}
+
+void VideonsaServer::Reconfigure(const ServerOptions& options) {
+  SetLogLevel(options.log_level);
+  access_->SetDefaults(DefaultTenantLimits(options));
+  ReloadFiles();
 }
 
 void VideonsaServer::Maintain() {

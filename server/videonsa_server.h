@@ -66,6 +66,9 @@ class VideonsaServer {
   /// maintenance thread does so every few seconds.
   void ReloadFiles();
 
+  /// Takes over what a running server can change: log level, limits of tenants, and the files.
+  void Reconfigure(const ServerOptions& options);
+
   int port() const { return port_; }
   int admin_port() const { return admin_port_; }  ///< 0: none
   int metrics_port() const;                       ///< 0: none

@@ -29,7 +29,7 @@ class TokenBucket {
     const double missing = count - level_;
     if (missing <= 0) return absl::ZeroDuration();
     if (count > static_cast<double>(per_minute_)) return absl::InfiniteDuration();
-    return absl::Minutes(1) * (missing / static_cast<double>(per_minute_));
+    return absl::Seconds(60 * missing / static_cast<double>(per_minute_));
   }
 
   void Take(double count, absl::Duration now) {

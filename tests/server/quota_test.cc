@@ -169,9 +169,14 @@ TEST_F(QuotasTest, MetricsNameOnlyTheFirstTenants) {
 }
 
 TEST_F(QuotasTest, ASinkChargesWhatTheRuntimeMade) {
-  Start({.prompt_tokens_per_minute = 100, .output_tokens_per_minute = 100});
+  // A core of its own: a sink needs the whole.
+  ServerOptions options = TestServer::Options();
+  options.access.tenant = {.prompt_tokens_per_minute = 100, .output_tokens_per_minute = 100};
+  TestServer server(FakeOptions(), options);
+  ServerCore& core = const_cast<ServerCore&>(server.server().core());
+  TenantQuotas* const quotas_ = &core.quotas;
   auto inner = std::make_shared<RecordingSink>();
-  MeteredSink sink(*quotas_, "a", inner);
+  MeteredSink sink(core, "a", {}, inner);
   sink.OnAccepted(RequestId(), 0);
   sink.OnPrefill(PromptTokens{30, 100}, 40, absl::ZeroDuration());  // 90 were computed
   EXPECT_TRUE(quotas_->Enter("a", Ask()).ok());

@@ -1,6 +1,7 @@
 // TLS and client certificates over real connections, and certificates that change under way.
 #include <filesystem>
 
+#include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/base/error.h"
@@ -127,6 +128,34 @@ TEST_F(TlsTest, AServerDoesNotStartWithFilesThatDoNotFit) {
   Install(pair);
   options.access.tls.client_ca = folder_.path() + "/key.pem";
   EXPECT_EQ(reason(), "TLS_FILE_INVALID");
+}
+
+TEST_F(TlsTest, OurClientShowsTokenAndCertificate) {
+  Install(authority_.Issue({"localhost"}));
+  TestAuthority clients;
+  WriteText(folder_.path() + "/clients.pem", clients.cert());
+  WriteText(folder_.path() + "/ca.pem", authority_.cert());
+  const TestCertificate own = clients.Issue({"laptop"});
+  WriteText(folder_.path() + "/own.pem", own.cert);
+  WriteText(folder_.path() + "/own.key", own.key);
+  ServerOptions options = Options();
+  options.access.tls.client_ca = folder_.path() + "/clients.pem";
+  AccessServer server(AccessServer::Tenants({"a"}), options);
+  client::ChannelOptions channel;
+  channel.address = absl::StrCat("localhost:", server->server().port());
+  channel.ca_file = folder_.path() + "/ca.pem";
+  client::CallOptions call;
+  call.timeout = absl::Seconds(20);
+  call.bearer_token = TokenOfTenant("a");
+  const auto get_model = [&] {
+    return (*client::VideoNsaClient::Create(channel))->GetModel(call).status();
+  };
+  EXPECT_FALSE(get_model().ok()) << "without a certificate";
+  channel.cert_file = folder_.path() + "/own.pem";
+  channel.key_file = folder_.path() + "/own.key";
+  EXPECT_TRUE(get_model().ok()) << get_model();
+  call.bearer_token = "";
+  EXPECT_EQ(get_model().code(), absl::StatusCode::kUnauthenticated) << "a name nobody wrote down";
 }
 
 TEST_F(TlsTest, ClientCertificatesNameTheTenant) {

@@ -9,7 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/base/error.h"
-#include "server/options.h"
+#include "server/command_line.h"
 #include "server/proto_time.h"
 #include "server/question_parser.h"
 #include "server/random_id.h"
@@ -70,7 +70,7 @@ TEST(Options, HelpNamesEveryOptionWithRangeAndDefault) {
         "--tenant-uploads", "Default: 127.0.0.1:8090", "Range: 0 to 1024", "Exit codes"}) {
     EXPECT_THAT(help, HasSubstr(text));
   }
-  EXPECT_THAT(OptionsMarkdown(), HasSubstr("| `--drain-timeout` | seconds | 0 to 86400 | 60 |"));
+  EXPECT_THAT(OptionsMarkdown(), HasSubstr("| `--drain-timeout` | seconds | 0 to 86400 | 60 |  |"));
 }
 
 // ---- errors on the wire

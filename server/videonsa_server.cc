@@ -3,6 +3,7 @@
 #include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
 
 #include <algorithm>
 #include <chrono>
@@ -40,9 +41,25 @@ std::chrono::system_clock::time_point After(absl::Duration wait) {
   return std::chrono::system_clock::now() + absl::ToChronoMilliseconds(wait);
 }
 
+// The reflection library adds itself to every server of a program that links it.
+class WithoutReflection : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->erase(
+        std::remove_if(plugins->begin(), plugins->end(),
+                       [](const auto& plugin) {
+                         return dynamic_cast<grpc::reflection::ProtoServerReflectionPlugin*>(
+                                    plugin.get()) != nullptr;
+                       }),
+        plugins->end());
+  }
+};
+
 // Limits of one connection and one message; the measured reasons are in server/README.md.
 void Harden(grpc::ServerBuilder& builder, const ServerOptions& options) {
   const ConnectionOptions& connection = options.connection;
+  if (!ServesReflection(options)) builder.SetOption(std::make_unique<WithoutReflection>());
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
@@ -125,7 +142,7 @@ absl::Status VideonsaServer::Listen() {
     return core_->calls.open_questions();
   });
   grpc::EnableDefaultHealthCheckService(true);
-  if (ServesReflection(options_)) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();  // see Harden
   {
     grpc::ServerBuilder builder;
     Harden(builder, options_);

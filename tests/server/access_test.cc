@@ -248,6 +248,21 @@ TEST(Reflection, IsOnlyThereWithoutAnAccessFileUnlessAsked) {
   EXPECT_FALSE(ServesReflection(options));
 }
 
+TEST(Reflection, IsReallyNotThere) {
+  const char* const kMethod = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  TestServer open;
+  EXPECT_TRUE(RawCall::Run(open.channel(), kMethod).ok());
+  AccessServer closed(AccessServer::Tenants({"a"}));
+  for (const auto& channel : {closed->channel(), closed->ConnectAdmin()}) {
+    EXPECT_EQ(RawCall::Run(channel, kMethod, TokenOfTenant("a")).error_code(),
+              grpc::StatusCode::UNIMPLEMENTED);
+  }
+  ServerOptions options = TestServer::Options();
+  options.reflection = "false";
+  TestServer off(FakeOptions(), options);
+  EXPECT_EQ(RawCall::Run(off.channel(), kMethod).error_code(), grpc::StatusCode::UNIMPLEMENTED);
+}
+
 // ---- reload
 
 TEST(Reload, TakesAGoodFileAndKeepsTheOldOneBesideABadOne) {

@@ -91,8 +91,8 @@ std::vector<std::pair<double, std::string>> TicksOf(const ClipTimeline& line) {
 
 std::string TimelineHtml(const AskPage& page, const Evidence& evidence) {
   std::string out =
-      "<p class=\"soft\">Share of the selected branch's weight that fell on each stretch of the "
-      "clip, over all layers.</p>\n";
+      "<p class=\"soft\">Share of what the question's rows attended to that fell on each stretch "
+      "of the clip, over all layers.</p>\n";
   for (const ClipTimeline& line : evidence.clips) {
     const double top = *std::max_element(line.share.begin(), line.share.end());
     ColumnChartSpec chart{
@@ -312,9 +312,8 @@ std::string AskHtml(const AskPage& page) {
   if (!evidence.clips.empty()) {
     absl::StrAppend(&body, Section("timeline", "Where it looked", TimelineHtml(page, evidence)));
   } else {
-    absl::StrAppend(&body, Section("timeline", "Where it looked",
-                                   "<p>This attention chooses no blocks, so there is no evidence "
-                                   "to show.</p>\n"));
+    absl::StrAppend(
+        &body, Section("timeline", "Where it looked", "<p>The server sent no evidence.</p>\n"));
   }
   if (page.result.has_attention()) {
     absl::StrAppend(&body, Section("account", "Attention account", AccountHtml(attention)));

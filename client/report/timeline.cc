@@ -181,8 +181,7 @@ std::string TimelineText(const Evidence& evidence, const std::vector<std::string
   columns = std::max(columns, 40);
   std::string out = painter.Paint(Style::kBold, "evidence");
   if (evidence.empty()) {
-    return absl::StrCat(out,
-                        "   none: this attention chooses no blocks, or the server sent none\n");
+    return absl::StrCat(out, "   none: the server sent none\n");
   }
   absl::StrAppend(&out, "   where the selected branch looked, as share of its weight\n");
   for (const ClipTimeline& line : evidence.clips) {

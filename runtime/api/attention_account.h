@@ -37,7 +37,7 @@ struct AttentionAccount {
   /// Sum over rows and layers of (row + 1): what causal attention would have scored.
   int64_t dense_pairs = 0;
   std::vector<BranchGates> gates;  ///< one per layer if asked for, else empty
-  /// Share of the selection weight by block of 64 prompt tokens, summed over layers; empty unless
+  /// Share of what the question's rows attended to by block of 64 prompt tokens; empty unless
   /// evidence was asked for. Sums to 1 if any block was selected.
   std::vector<double> block_share;
 

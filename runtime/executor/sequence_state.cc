@@ -93,13 +93,13 @@ absl::Status CheckSampling(const SamplingSettings& sampling) {
   return absl::OkStatus();
 }
 
-void NormaliseInto(const std::vector<double>& weights, std::vector<double>* sum, int* parts) {
+// The weights as shares of their sum; empty if that is 0.
+std::vector<double> SharesOf(std::vector<double> weights) {
   double total = 0;
   for (double weight : weights) total += weight;
-  if (!(total > 0)) return;
-  if (sum->size() < weights.size()) sum->resize(weights.size(), 0);
-  for (size_t i = 0; i < weights.size(); ++i) (*sum)[i] += weights[i] / total;
-  ++*parts;
+  if (!(total > 0)) return {};
+  for (double& weight : weights) weight /= total;
+  return weights;
 }
 
 }  // namespace
@@ -224,11 +224,10 @@ AttentionAccount AccountOf(const SequenceState& state, int num_q_heads) {
     }
     for (size_t i = 0; i < tally.mass.size(); ++i) mass[i] += tally.mass[i];
   }
-  // What vision rows selected and what the question's rows looked at count alike.
-  int parts = 0;
-  NormaliseInto(selection, &account.block_share, &parts);
-  NormaliseInto(mass, &account.block_share, &parts);
-  for (double& share : account.block_share) share /= std::max(parts, 1);
+  // What the question's rows looked at. Vision rows select before the question is read, so what
+  // they chose says little about it and counts only where no row behind them has run.
+  account.block_share = SharesOf(std::move(mass));
+  if (account.block_share.empty()) account.block_share = SharesOf(std::move(selection));
   return account;
 }
 

@@ -210,6 +210,24 @@ TEST(ExecutorAttention, EvidenceOfDenseRowsIsTheirSoftmaxMass) {
   for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(in_two[i], in_one[i], 1e-9);
 }
 
+// In the first layer keys and the question's rows do not depend on what vision rows choose.
+TEST(ExecutorAttention, EvidenceIsNotWhatVisionRowsChose) {
+  std::vector<std::vector<double>> shares;
+  for (const int blocks : {1, 3}) {
+    TinyModel model = NsaModel();
+    model.layers = 1;
+    model.selected_blocks = blocks;
+    ExecutorHarness harness(model, WithType(ComputeType::kF32));
+    SequenceSpec spec = harness.Prompt(1, 30, {4, 14, 18});
+    spec.attention.want_evidence = true;
+    ASSERT_TRUE(harness.executor().AddSequence(spec).ok());
+    harness.MustRun({0, ExecutorHarness::VisionOf(spec), {harness.WholePrefill(spec)}, {}});
+    shares.push_back(harness.executor().Account(spec.id).block_share);
+  }
+  ASSERT_GT(shares[0].size(), 3u);
+  EXPECT_EQ(shares[0], shares[1]);
+}
+
 TEST(ExecutorAttention, RefusesBudgetsOutOfRange) {
   ExecutorHarness harness(NsaModel(), WithType(ComputeType::kF32));
   for (const auto& [blocks, window] : {std::pair{0, 40}, {-1, 40}, {2, 0}, {2, -7}}) {

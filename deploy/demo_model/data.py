@@ -1,5 +1,6 @@
 """Training batches: what is drawn, how questions are packed behind the visuals. Runs in loader workers (numpy only)."""
 import os
+import re
 import time
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ LONG_TYPES = ["needle", "color", "shape", "count", "yesno", "relation", "size", 
 
 
 ASK = "<|im_end|>\n<|im_start|>assistant\n"
+OPTION = re.compile(r"\n([ABCD])\. [^\n]+")
 TRAITS = [2, 10, 10, 6, 32, 32, 32, 5]       # classes: there, color at the start, at the end, motion, first second, last, second of a change (0: none), blinks
 N_TRAITS = len(TRAITS) + 3                   # and column, row, radius
+PAIRS = 4                                    # the object mentioned before, seen from this one: left, above, smaller, earlier
 _first = {}
 
 
@@ -35,6 +38,19 @@ def traits(o):
     cut = lambda t: float(min(31, int(t)))
     return [1, o["c"], o["c"] if o["c2"] is None else o["c2"], 0 if o["dir"] is None else o["dir"] + 1, cut(o["t0"]), cut(np.ceil(o["t1"]) - 1), 0.0 if o["tc"] is None else cut(o["tc"]),
             len(o["offs"]), mx, my, o["r"]]
+
+
+def compared(o, before, sc):
+    """Where `before`, the object mentioned before o, is left of, above, smaller and earlier (1), the reverse (0), or neither clearly (-1)."""
+    out = [-1] * PAIRS
+    if o is None or before is None or o is before: return out
+    near = 0.17 * min(sc["H"], sc["W"])
+    if o["dir"] is None and before["dir"] is None:
+        for i, d in enumerate((o["x"] - before["x"], o["y"] - before["y"])):
+            if abs(d) > near: out[i] = int(d > 0)
+    if o["big"] != before["big"] and max(o["r"], before["r"]) >= 1.3 * min(o["r"], before["r"]): out[2] = int(before["r"] < o["r"])
+    if int(o["t0"]) != int(before["t0"]): out[3] = int(before["t0"] < o["t0"])
+    return out
 
 
 def _middle(o):
@@ -56,7 +72,7 @@ def pack(tok, items, Q, isolated=True):
                 where.append((b, k, t == len(it["turns"]) - 1))
     full = tok.encode_batch(texts)
     enc = [e.ids for e in full]
-    said, marks = [], []
+    said, marks, late = [], [], []
     need = np.zeros(B, np.int64)
     for i, (b, _, _) in enumerate(where): need[b] += len(enc[2 * i]) + len(enc[2 * i + 1])
     LT = int(-(-need.max() // 32) * 32)
@@ -80,12 +96,19 @@ def pack(tok, items, Q, isolated=True):
             q, ends = it["turns"][-1][0], [z for _, z in full[2 * i].offsets]
             at = len(texts[2 * i]) - len(q) - len(ASK)
             token = lambda c: s + int(np.searchsorted(ends, at + c))           # the token that holds character c - 1 of the question
-            said.append((b, token(q.index("\nA. ") if it["type"] == "choice" else len(q)), enc_first(tok, it.get("told") or it["turns"][-1][1])))
-            marks += [(b, token(c), *traits(o)) for c, o in it.get("marks", ())]
+            told = enc_first(tok, it.get("told") or it["turns"][-1][1])
+            said.append((b, token(q.index("\nA. ") if it["type"] == "choice" else len(q)), told))
+            if it["type"] == "choice":                                         # every option holds its letter, and the last row the answer in words
+                late.append((b, s + len(p) - 1, told))
+                said += [(b, token(m.end()), enc_first(tok, m.group(1))) for m in OPTION.finditer(q)]
+            before = None
+            for c, o in it.get("marks", ()):
+                marks.append((b, token(c), *traits(o), *compared(o, before, it["scene"])))
+                before = o
         cur[b] = e
     at = ans.nonzero()
     return dict(ids=ids, off=off, seg=seg, lab=lab, ans=ans, fin=fin, typ=typ, isolated=isolated, ans_at=np.stack(at), want=lab[at], want_fin=fin[at], want_q=at[0] * Q + seg[at],
-                said=np.array(said, np.int64).reshape(-1, 3), marks=np.array(marks, np.float32).reshape(-1, 2 + N_TRAITS))
+                said=np.array(said, np.int64).reshape(-1, 3), late=np.array(late, np.int64).reshape(-1, 3), marks=np.array(marks, np.float32).reshape(-1, 2 + N_TRAITS + PAIRS))
 
 
 def draw(rng, tok, a, level, scale=1.0, wording="train", combos="train", kind=None):
@@ -139,6 +162,7 @@ def draw(rng, tok, a, level, scale=1.0, wording="train", combos="train", kind=No
         items.append(qs)
         for l, s, t in zip(specs, sc, times): l.append(spec(s, t))
     o = pack(tok, items, a.questions, isolated=rng.random() >= a.multiturn)
+    if getattr(a, "gap", 0) and rng.random() < 0.5: o["off"] += rng.integers(0, a.gap, (B, 1))   # as behind a clip of gap / 2 s
     src = []
     resize = rng.random() < 0.4 and a.size != "tiny" and kind != "long"
     for v in vis:

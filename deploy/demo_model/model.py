@@ -19,7 +19,7 @@ class Cfg:
         self.vocab = 2048
         self.v_depth, self.v_hidden, self.v_heads, self.v_inter, self.v_full, self.v_window = 4, 256, 4, 576, [1, 3], 112
         self.depth, self.hidden, self.heads, self.kv_heads, self.inter = 7, 384, 6, 2, 768
-        self.mrope, self.theta, self.eps = [10, 11, 11], 10.0, 1e-6
+        self.mrope, self.theta, self.eps = [5, 6, 21], 1000.0, 1e-6
         self.sel_blocks, self.window, self.semantics = 3, 32, "causal_nsa"
         self.tokens_per_second = 2
         for k, v in kw.items():
@@ -440,8 +440,8 @@ CHAT = ("{% for message in messages %}{% if loop.first and message['role'] != 's
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 SIZES = {
     "gpu": (dict(), 28224, 50176),
-    "cpu": (dict(v_depth=3, v_hidden=128, v_heads=4, v_inter=256, v_full=[1, 2], depth=4, hidden=160, heads=5, kv_heads=1, inter=320, mrope=[5, 5, 6], sel_blocks=2), 12544, 18816),
-    "tiny": (dict(v_depth=2, v_hidden=64, v_heads=2, v_inter=128, v_full=[1], depth=3, hidden=128, heads=4, kv_heads=2, inter=256, mrope=[5, 5, 6], sel_blocks=2), 12544, 18816),
+    "cpu": (dict(v_depth=3, v_hidden=128, v_heads=4, v_inter=256, v_full=[1, 2], depth=4, hidden=160, heads=5, kv_heads=1, inter=320, mrope=[5, 5, 6], theta=10.0, sel_blocks=2), 12544, 18816),
+    "tiny": (dict(v_depth=2, v_hidden=64, v_heads=2, v_inter=128, v_full=[1], depth=3, hidden=128, heads=4, kv_heads=2, inter=256, mrope=[5, 5, 6], theta=10.0, sel_blocks=2), 12544, 18816),
 }   # name: (Cfg fields, min_pixels, max_pixels)
 
 

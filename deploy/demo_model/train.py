@@ -24,6 +24,7 @@ from .world.names import ALL_TYPES as TYPES, COLORS, SHAPES
 from .world.render import aux_targets, render, to_device
 
 NT = len(TYPES)
+PAST = [32, 5, 10, 32]        # classes of what has happened to a row's object: first second, times back, color at first, second of a change
 
 
 def P(*a):
@@ -40,6 +41,7 @@ class Aux(nn.Module):
         self.to_shape, self.to_color = nn.Linear(n, n), nn.Linear(n, n)
         for m in (self.to_shape, self.to_color): nn.init.eye_(m.weight); nn.init.zeros_(m.bias)
         self.none = nn.Parameter(torch.zeros(2, n))
+        self.past = nn.Linear(n, sum(PAST)) if place else None
         words = lambda ws: torch.tensor([[tok.encode(p + w).ids[0] for p in ("", " ")] for w in ws])
         self.register_buffer("shape_ids", words(SHAPES)); self.register_buffer("color_ids", words(COLORS))
 
@@ -62,32 +64,54 @@ class Aux(nn.Module):
         if len(y) > 2:
             w = (t["sec"] < 32).float()
             loss = loss + ce(y[2], t["mot"], 0.2 + 2.0 * has) + ce(y[3], t["sec"].clamp(max=31), w) + 0.5 * ce(y[4], t["row"], w) + 0.5 * ce(y[5], t["colm"], w)
+            there = has * w
+            for l, p in zip(self.past(x).float().split(PAST, -1), t["past"].unbind(-1)): loss = loss + 0.5 * ce(l, p, there * (1.0 + 3.0 * (p > 0).float()))
             loss = loss + 2 * ce(y[6], t["ev"], 0.3 + 5.0 * (t["ev"] > 0).float())
             acc += [right(y[2], t["mot"], h), right(y[3], t["sec"], t["sec"] < 32), right(y[5], t["colm"], t["sec"] < 32), right(y[6], t["ev"], t["ev"] > 0)]
         return loss, torch.stack(acc).detach()
 
 
 class Said(nn.Module):
-    """What text rows hold half way: at every mention of an object what there is to know about it, and at the end of the question its answer."""
-    def __init__(self, n):
+    """What text rows hold half way: at every mention of an object what there is to know about it (pairs: and how the one mentioned before compares
+    with it), and at the end of the question its answer."""
+    def __init__(self, n, pairs=False):
         super().__init__()
         self.norm, self.out = M.RMSNorm(n, 1e-6), nn.Linear(n, sum(data.TRAITS) + 3)
         self.norm2, self.word = M.RMSNorm(n, 1e-6), nn.Linear(n, n)
         nn.init.eye_(self.word.weight); nn.init.zeros_(self.word.bias)
+        self.pair = nn.Linear(n, data.PAIRS) if pairs else None
 
     def forward(self, x, marks, said, emb, cell):
-        """x [B, LT, hidden]; marks [M, 2 + traits] and said [S, 3] of the loader; cell: width of a cell. Losses of both and shares right
-        (second, place within half a cell, answer)."""
-        y = self.out(self.norm(x[marks[:, 0].long(), marks[:, 1].long()])).float().split(data.TRAITS + [3], -1)
-        t = marks[:, 2:]
+        """x [B, LT, hidden]; marks [M, 2 + traits + pairs] and said [S, 3] of the loader; cell: width of a cell. Losses of both and shares right
+        (second, place within half a cell, answer, comparison)."""
+        at = self.norm(x[marks[:, 0].long(), marks[:, 1].long()])
+        y = self.out(at).float().split(data.TRAITS + [3], -1)
+        t, pair = marks[:, 2:2 + data.N_TRAITS], marks[:, 2 + data.N_TRAITS:]
         loss = sum(F.cross_entropy(l, c.long(), ignore_index=-1, reduction="sum") for l, c in zip(y[:-1], t.unbind(1)))
         there = (t[:, :1] > 0).float()
         want = t[:, -3:] / torch.tensor([8 * cell, 8 * 28.0, 16.0], device=t.device)
         loss = (loss + 8 * (F.smooth_l1_loss(y[-1], want, reduction="none", beta=0.1) * there).sum()) / max(1, len(t))
+        share = torch.zeros((), device=x.device)
+        if self.pair is not None:
+            z, known = self.pair(at).float(), (pair >= 0).float()
+            loss = loss + (F.binary_cross_entropy_with_logits(z, pair.clamp(min=0), reduction="none") * known).sum() / known.sum().clamp(min=1)
+            share = (((z > 0) == (pair > 0)).float() * known).sum() / known.sum().clamp(min=1)
         lg = F.linear(self.word(self.norm2(x[said[:, 0], said[:, 1]])), emb).float()
         near = ((y[-1] - want)[:, :2].abs().amax(1) < 1 / 16).float()[:, None]
-        acc = [((y[4].argmax(-1) == t[:, 4])[:, None] * there).sum() / there.sum().clamp(min=1), (near * there).sum() / there.sum().clamp(min=1), (lg.argmax(-1) == said[:, 2]).float().mean()]
+        acc = [((y[4].argmax(-1) == t[:, 4])[:, None] * there).sum() / there.sum().clamp(min=1), (near * there).sum() / there.sum().clamp(min=1), (lg.argmax(-1) == said[:, 2]).float().mean(), share]
         return loss, F.cross_entropy(lg, said[:, 2], reduction="sum") / max(1, len(said)), torch.stack(acc).detach()
+
+
+class Late(nn.Module):
+    """The last row of a multiple choice holds the answer in words before it names the letter."""
+    def __init__(self, n):
+        super().__init__()
+        self.norm, self.word = M.RMSNorm(n, 1e-6), nn.Linear(n, n)
+        nn.init.eye_(self.word.weight); nn.init.zeros_(self.word.bias)
+
+    def forward(self, x, late, emb):
+        if not len(late): return x.sum() * 0
+        return F.cross_entropy(F.linear(self.word(self.norm(x[late[:, 0], late[:, 1]])), emb).float(), late[:, 2])
 
 
 class Batch:
@@ -129,7 +153,7 @@ class Batch:
 def quick_eval(net, tok, dev, a, amp, rng, kinds, wording, combos, dense=False, batches=1):
     """Greedy accuracy per type on fresh clips; shuffled: with the visuals of the next clip."""
     ok, n, sh = np.zeros(NT), np.zeros(NT), np.zeros(NT)
-    q = argparse.Namespace(**dict(vars(a), budget=min(a.budget, 24000), multiturn=0.0, questions=8))
+    q = argparse.Namespace(**dict(vars(a), budget=min(a.budget, 24000), multiturn=0.0, questions=8, gap=0))
     for kind in kinds * batches:
         raw = data.draw(rng, tok, q, 1.0, 1.0, wording, combos, kind)
         b = Batch(raw, tok, dev, targets=False)
@@ -164,8 +188,11 @@ def arguments():
     ap.add_argument("--artefacts", type=float, default=0.8, help="share of batches with simulated encoding")
     ap.add_argument("--max-clips", type=int, default=160)
     ap.add_argument("--max-tokens", type=int, default=16000)
+    ap.add_argument("--gap", type=int, default=2500, help="positions by which half of the batches move the text away from the visuals, at most: what a long clip does")
     ap.add_argument("--questions", type=int, default=12)
     ap.add_argument("--wording", default="more", choices=["more", "train"], help="more: many wordings and helper questions; train: those of the test sets only")
+    ap.add_argument("--theta", type=float, default=0, help="rotary base instead of that of the size or the folder")
+    ap.add_argument("--sections", default="", help="channels for time, height and width, with commas between, instead of those of the size or the folder")
     ap.add_argument("--said", type=float, default=0.3, help="weight of the targets for mentions of objects and for early answers; falls to a third")
     ap.add_argument("--hold", type=float, default=0.25, help="share of the time with the full learning rate")
     ap.add_argument("--trial", action="store_true", help="find out at the start if batches of half the budget are nearly as fast, and then use them")
@@ -239,14 +266,16 @@ def main():
     ids = tok.get_vocab()
     torch.manual_seed(a.seed)
     c = M.Cfg.from_hf(a.init) if a.init else M.Cfg(vocab=-(-len(ids) // 64) * 64, **M.SIZES[a.size][0])
+    if a.theta: c.theta = a.theta
+    if a.sections: c.mrope = [int(x) for x in a.sections.split(",")]
     net = M.VLM(c).to(dev)
     if a.init: P("init", a.init, M.load_weights(net, a.init))
     if a.init_text: P("init of the language model", a.init_text, M.load_weights(net, a.init_text, "visual."))
     tap = 1 if a.size == "tiny" else 2
-    aux = nn.ModuleList([Aux(c.hidden, False, tok), Aux(c.hidden, True, tok), Said(c.hidden), Said(c.hidden)]).to(dev)
-    taps = (c.depth // 2, c.depth // 2 + 1) if c.depth > 3 else (1, 2)
+    aux = nn.ModuleList([Aux(c.hidden, False, tok), Aux(c.hidden, True, tok), Said(c.hidden), Said(c.hidden, True), Late(c.hidden)]).to(dev)
+    taps = (c.depth // 2, c.depth // 2 + 1, c.depth - 2) if c.depth > 4 else (1, 2, 2)
     resumed = bool(a.init) and os.path.exists(a.init + "/training_state.pt")
-    if resumed: P("heads", aux.load_state_dict(torch.load(a.init + "/training_state.pt", map_location=dev)["aux"]))
+    if resumed: P("heads", aux.load_state_dict(torch.load(a.init + "/training_state.pt", map_location=dev)["aux"], strict=False))
     rng = np.random.default_rng([a.seed + 12345, a.rank])
     torch.manual_seed(a.seed + 1000 * a.rank + 1)
     P(f"parameters {sum(p.numel() for p in net.parameters()) / 1e6:.3f} M (vision {sum(p.numel() for p in net.visual.parameters()) / 1e6:.2f} M), vocabulary {c.vocab}, "
@@ -341,10 +370,11 @@ def main():
                     l_ans = F.cross_entropy(lg, want, reduction="sum") / max(1, raw["said"].shape[0])
                     fall = 1 - min(1.0, pr / 0.7)
                     loss = l_ans + a.aux * (0.1 + 0.9 * fall) * (la + lb)
-                    for m, x in zip(aux[2:], texts):
+                    if a.said: loss = loss + a.said * (1 + 2 * fall) / 3 * aux[4](tail(texts[2]), o["late"], net.model.embed_tokens.weight)
+                    for m, x in zip(aux[2:4], texts):
                         l_marks, l_said, acc2 = m(tail(x), o["marks"], o["said"], net.model.embed_tokens.weight, b.cell)
                         loss = loss + a.said * (1 + 2 * fall) / 3 * (0.3 * l_marks + l_said)
-                    run[4] += lb.detach(); run[5:12] += acc1; run[12] += l_ans.detach(); run[13] += 1; run[14:17] += acc2; run[17] += l_marks.detach()
+                    run[4] += lb.detach(); run[5:12] += acc1; run[12] += l_ans.detach(); run[13] += 1; run[14:18] += acc2; run[18] += l_marks.detach()
             mark()
             for x in opts: x.zero_grad(set_to_none=True)
             loss.backward()
@@ -391,15 +421,15 @@ def main():
             mem = torch.cuda.max_memory_allocated() / 2 ** 30 if cuda else 0
             P(f"step {step} {time.time() - t_start:.0f}s {'warm' if warm else f'level {level:.2f}'} loss {r[12] / m:.4f} right {mean:.3f} | vision {r[0] / n:.2f} shape {r[1] / n:.3f} color {r[2] / n:.3f} "
               f"char {r[3] / n:.3f} | rows {r[4] / m:.2f} shape {r[5] / m:.3f} color {r[6] / m:.3f} char {r[7] / m:.3f} motion {r[8] / m:.3f} second {r[9] / m:.3f} column {r[10] / m:.3f} event {r[11] / m:.3f} | "
-              f"mentions {r[17] / m:.2f} second {r[14] / m:.3f} place {r[15] / m:.3f} early answer {r[16] / m:.3f} | "
+              f"mentions {r[18] / m:.2f} second {r[14] / m:.3f} place {r[15] / m:.3f} early answer {r[16] / m:.3f} compared {r[17] / m:.3f} | "
               f"{n / dt:.2f} step/s {tick['rows'] / dt:.0f} rows/s wait {tick['wait'] / dt:.0%} long {tick['long']} mem {mem:.0f}G")
             if acc: P("   " + " ".join(f"{k} {v:.2f}" for k, v in acc.items()))
             hist.append(dict(step=step, s=round(time.time() - t_start, 1), level=round(level, 3), loss=round(r[12] / m, 4), vision=round(r[0] / n, 4), rows=round(r[4] / m, 4), right=round(mean, 4),
-                             aux=[round(x / n, 4) for x in r[1:4]] + [round(x / m, 4) for x in r[5:12]], said=[round(x / m, 4) for x in r[14:18]], acc=acc, lr=f))
+                             aux=[round(x / n, 4) for x in r[1:4]] + [round(x / m, 4) for x in r[5:12]], said=[round(x / m, 4) for x in r[14:19]], acc=acc, lr=f))
             run.zero_(); acc_ok.zero_(); acc_n.zero_(); tick = dict(t=time.time(), rows=0, wait=0.0, long=0)
         if time.time() - last_save > 120 and a.rank == 0:
             save(); last_save = time.time()
-        if time.time() - last_eval > 170 and not warm and a.rank == 0 and cuda:
+        if time.time() - last_eval > 330 and not warm and a.rank == 0 and cuda:
             e = quick_eval(net, tok, dev, a, amp, rng, ["clip", "two_clips", "picture_clip"], "held", "train")
             d = quick_eval(net, tok, dev, a, amp, rng, ["clip"], "train", "train", dense=True)
             P("   held-out wordings", e[1], "shuffled", e[2], {k: v[1] for k, v in e[0].items()}, "dense", d[1])

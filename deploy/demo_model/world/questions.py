@@ -330,7 +330,7 @@ def mentions(text, sc):
     return out
 
 
-TEACH = dict(color=0.6, shape=0.6, motion=1.2, count=2.2, yesno=0.8, relation=4, order=5, when=4, read=1.2, change=4, blink=4, size=3, absent=0.8, choice=3.5, second_turn=1, needle=14, helper=5)
+TEACH = dict(color=0.6, shape=0.6, motion=1.2, count=2.4, yesno=0.8, relation=5, order=5, when=4, read=1.4, change=4, blink=5, size=5, absent=0.8, choice=6, second_turn=1, needle=14, helper=4)
 
 
 def ask_many(sc, rng, nq, types=None, wording="more"):
@@ -349,7 +349,7 @@ def ask_many(sc, rng, nq, types=None, wording="more"):
         q, a = turns[-1]
         if q + turns[0][0] in seen: continue
         seen.add(q + turns[0][0])
-        out.append(dict(turns=turns, type=pool[k], told=asker.told or a, marks=mentions(q, sc)))
+        out.append(dict(turns=turns, type=pool[k], told=asker.told or a, marks=mentions(q, sc), scene=sc))
     return out
 
 

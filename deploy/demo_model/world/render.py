@@ -245,6 +245,7 @@ def aux_targets(sp, hm, wm, Hs, Ws):
     shp = torch.where(has, g(sp["shp"][:, :, None, None, None]) + 1, 0)
     col = torch.where(has, g(sp["col"][:, :, 0::2][..., None, None]) + 1, 0)
     mot = torch.where(has, g(sp["mot"][:, :, None, None, None]) + 1, 0)
+    past = torch.stack([g(v[..., None, None]).flatten(1) for v in history(sp)], -1)
     reg = torch.stack([g(dx), g(dy), g(sp["rad"][:, :, None, None, None] / 16)], -1)
     gh = sp["sbox"][:, 2]; gw = 0.72 * gh
     c = torch.arange(MAXCH, device=dev)
@@ -255,7 +256,21 @@ def aux_targets(sp, hm, wm, Hs, Ws):
     ch = torch.where(hit.any(-1), torch.gather(sp["txt"], 1, hit.float().argmax(-1)) + 1, 0)
     row = (gy[None] - ccy[:, None]).abs() <= ch_ / 2
     ch = torch.where(row[:, :, None], ch[:, None], 0)[:, None] * (sp["svis"][:, 0::2][..., None, None] > 0)
-    return dict(ev=events(sp, hm, wm, ch_, cw_), shp=shp.flatten(1), col=col.flatten(1), mot=mot.flatten(1), reg=reg.flatten(1, 3), has=has.flatten(1), ch=ch.view(B, Tg, hm, wm, 3).flatten(1, 3).long())
+    return dict(ev=events(sp, hm, wm, ch_, cw_), past=past, shp=shp.flatten(1), col=col.flatten(1), mot=mot.flatten(1), reg=reg.flatten(1, 3), has=has.flatten(1), ch=ch.view(B, Tg, hm, wm, 3).flatten(1, 3).long())
+
+
+def history(sp):
+    """Per object and temporal patch [B, N, T/2] what has happened to it up to then: the second it was first seen, times it came back, color at first, and
+    the second of a change (0: none yet)."""
+    vis, col = sp["vis"] > 0, sp["col"]
+    B, N, T = vis.shape
+    on, last = vis.view(B, N, T // 2, 2).any(-1), col.view(B, N, T // 2, 2)[..., 1]
+    sec = torch.arange(T // 2, device=vis.device).expand(B, N, -1)
+    before = F.pad(on, (1, 0))[..., :-1]
+    ever = before.int().cummax(-1).values > 0
+    since = torch.where(on & ~before & ~ever, sec, 0).cummax(-1).values
+    changed = torch.where(F.pad(last[..., 1:] != last[..., :-1], (1, 0)), sec, 0).cummax(-1).values
+    return since.clamp(max=31), (on & ~before & ever).cumsum(-1).clamp(max=4), last[..., :1].expand(-1, -1, T // 2), changed.clamp(max=31)
 
 
 def events(sp, hm, wm, ch_, cw_):

@@ -7,20 +7,43 @@ import sys
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from . import model as M
 from .pipeline import PAD, Pipeline
 from .world import testset
 
 TYPES = ["color", "motion", "count", "when", "read", "choice", "second_turn", "two_clips", "picture_clip", "absent"]
 
 
+def asked(p, it, out):
+    """Visuals and turns of an item."""
+    vis = [(v["kind"], p.frames(v, out, it["sampling"])) for v in it["visuals"]]
+    return vis, [(t["q"], t["a"] if i + 1 < len(it["turns"]) else None) for i, t in enumerate(it["turns"])]
+
+
+def steady(p, vis, turns):
+    """Whether rounding leaves the logits where they are. Heads that look at one block alone give it a score of 1 to the last bits; where three of them differ,
+    these bits decide which two blocks are chosen, and no two programs need agree. Scores of exactly 1 are no such case."""
+    feats, gen = [p.features(x) for _, x in vis], torch.Generator().manual_seed(0)
+    front, ids = p.prompt(vis, turns)
+    base, choose = p.run(feats, front, ids), M.choose
+    M.choose = lambda s, *rest: choose(s * (1 + 3e-7 * (s != s.round()) * torch.randn(s.shape, generator=gen)), *rest)
+    try: return all((p.run(feats, front, ids) - base).abs().max() < 5e-4 for _ in range(6))
+    finally: M.choose = choose
+
+
 def main(folder, out):
     torch.set_num_threads(1)
     p = Pipeline(folder)
-    items = testset.short_set(out, 20261123, 10, (p.lo, p.hi), 0.4, TYPES, sizes=[(112, 112), (120, 160), (168, 168), (144, 180)], rates=[8, 10, 12])
+    how = dict(sizes=[(112, 112), (120, 160), (168, 168), (144, 180)], rates=[8, 10, 12])
+    items = testset.short_set(out, 20261123, 10, (p.lo, p.hi), 0.4, TYPES, **how)
     meta, tensors = [], {}
     for k, it in enumerate(items):
-        vis = [(v["kind"], p.frames(v, out, it["sampling"])) for v in it["visuals"]]
-        turns = [(t["q"], t["a"] if i + 1 < len(it["turns"]) else None) for i, t in enumerate(it["turns"])]
+        again = 0
+        while not steady(p, *asked(p, it, out)):
+            again += 1
+            it = testset.one(np.random.default_rng([20261123, 77, k, again]), out, k, TYPES[k], (p.lo, p.hi), 0.4, **how)
+        if again: print(f"clip {k} drawn {again} times again: rounding decides what its rows choose")
+        vis, turns = asked(p, it, out)
         front, ids = p.prompt(vis, turns)
         text, greedy, logits = p.answer(vis, turns)
         full, v = front.ids.tolist(), 0

@@ -183,14 +183,13 @@ std::string TimelineText(const Evidence& evidence, const std::vector<std::string
   if (evidence.empty()) {
     return absl::StrCat(out, "   none: the server sent none\n");
   }
-  absl::StrAppend(&out, "   where the selected branch looked, as share of its weight\n");
+  absl::StrAppend(&out, "   where the question looked, as share of its attention\n");
   for (const ClipTimeline& line : evidence.clips) {
     const double top = *std::max_element(line.share.begin(), line.share.end());
     absl::StrAppend(
         &out, "  ", Ellipsize(NameOf(clip_names, line.clip_index), columns - 2), "\n  ",
-        painter.Paint(Style::kDim,
-                      absl::StrCat(Percent(line.total), " of the weight; a full column is ",
-                                   Percent(top), " in ", HumanDuration(line.bin))),
+        painter.Paint(Style::kDim, absl::StrCat(Percent(line.total), " of it; a full column is ",
+                                                Percent(top), " in ", HumanDuration(line.bin))),
         "\n");
     const int width = std::clamp((columns - 4) / static_cast<int>(line.share.size()), 1, kBinCells);
     for (const std::string& row : Rows(line.share, top, 2, width)) {

@@ -10,8 +10,10 @@
 #include <memory>
 #include <string>
 
+#include "google/protobuf/stubs/logging.h"
 #include "runtime/base/check.h"
 #include "runtime/base/error.h"
+#include "runtime/telemetry/log.h"
 #include "server/clip_store/clip_store.h"
 #include "tests/fuzz/fuzz_file.h"
 
@@ -82,7 +84,10 @@ class Caller {
     if (script.Byte() % 4 == 0) {
       request.mutable_ttl()->set_seconds(static_cast<int32_t>(script.Word()));
     }
-    const auto response = store_.StartUpload("tenant", request);
+    // The wire lets no text through that is not UTF-8.
+    v1::StartUploadRequest arrived;
+    if (!arrived.ParseFromString(request.SerializePartialAsString())) return;
+    const auto response = store_.StartUpload("tenant", arrived);
     if (!Typed(response.status()).ok() || response->upload_id().empty()) return;
     Upload upload;
     upload.id = response->upload_id();
@@ -142,6 +147,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     atexit([] { std::filesystem::remove_all(*root); });
     return made;
   }();
+  SetLogLevel(LogLevel::kError);
+  google::protobuf::SetLogHandler(nullptr);  // it tells of each text that is not UTF-8
   ClipStoreOptions options;
   options.dir = *root + "/clips";
   options.max_clip_bytes = kMaxClip;

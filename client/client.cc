@@ -53,6 +53,55 @@ absl::StatusOr<proto::AskResult> VideoNsaClient::AskStream(const proto::AskStrea
   return ReadAskStream(*qa_, request, callbacks, options);
 }
 
+absl::Status VideoNsaClient::AskMany(
+    const proto::AskManyRequest& request,
+    const std::function<void(const proto::AskManyResponse&)>& on_answer,
+    const CallOptions& options) {
+  ScopedCall call(options);
+  std::unique_ptr<grpc::ClientReader<proto::AskManyResponse>> reader(
+      qa_->AskMany(call.context(), request));
+  proto::AskManyResponse response;
+  while (reader->Read(&response)) on_answer(response);
+  return FromGrpc(reader->Finish());
+}
+
+absl::StatusOr<proto::CreateSessionResponse> VideoNsaClient::CreateSession(
+    const proto::CreateSessionRequest& request, const CallOptions& options) {
+  ScopedCall call(options);
+  proto::CreateSessionResponse response;
+  const grpc::Status status = qa_->CreateSession(call.context(), request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return response;
+}
+
+absl::StatusOr<proto::AppendToSessionResponse> VideoNsaClient::AppendToSession(
+    const proto::AppendToSessionRequest& request, const CallOptions& options) {
+  ScopedCall call(options);
+  proto::AppendToSessionResponse response;
+  const grpc::Status status = qa_->AppendToSession(call.context(), request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return response;
+}
+
+absl::StatusOr<proto::GetSessionResponse> VideoNsaClient::GetSession(const std::string& session,
+                                                                     const CallOptions& options) {
+  ScopedCall call(options);
+  proto::GetSessionRequest request;
+  request.set_session(session);
+  proto::GetSessionResponse response;
+  const grpc::Status status = qa_->GetSession(call.context(), request, &response);
+  if (!status.ok()) return FromGrpc(status);
+  return response;
+}
+
+absl::Status VideoNsaClient::DeleteSession(const std::string& session, const CallOptions& options) {
+  ScopedCall call(options);
+  proto::DeleteSessionRequest request;
+  request.set_session(session);
+  proto::DeleteSessionResponse response;
+  return FromGrpc(qa_->DeleteSession(call.context(), request, &response));
+}
+
 absl::StatusOr<proto::EstimateResponse> VideoNsaClient::Estimate(const proto::Question& question,
                                                                  const CallOptions& options) {
   ScopedCall call(options);

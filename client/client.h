@@ -33,6 +33,17 @@ class VideoNsaClient {
   absl::StatusOr<proto::AskResult> AskStream(const proto::AskStreamRequest& request,
                                              const AskCallbacks& callbacks,
                                              const CallOptions& options);
+  /// Asks several questions about the same visuals; `on_answer` is called with each as it comes.
+  absl::Status AskMany(const proto::AskManyRequest& request,
+                       const std::function<void(const proto::AskManyResponse&)>& on_answer,
+                       const CallOptions& options);
+  absl::StatusOr<proto::CreateSessionResponse> CreateSession(
+      const proto::CreateSessionRequest& request, const CallOptions& options);
+  absl::StatusOr<proto::AppendToSessionResponse> AppendToSession(
+      const proto::AppendToSessionRequest& request, const CallOptions& options);
+  absl::StatusOr<proto::GetSessionResponse> GetSession(const std::string& session,
+                                                       const CallOptions& options);
+  absl::Status DeleteSession(const std::string& session, const CallOptions& options);
   absl::StatusOr<proto::EstimateResponse> Estimate(const proto::Question& question,
                                                    const CallOptions& options);
 

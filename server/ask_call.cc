@@ -51,25 +51,7 @@ void AskCall::Begin(grpc::CallbackServerContext& context, AskReplay& replay,
   context.AddInitialMetadata("videonsa-ask-id", ask_id_);
   run_->Join(this);
   if (!found.fresh) return;
-  absl::StatusOr<PreparedQuestion> prepared = PrepareQuestion(core_, call_, request.question());
-  if (!prepared.ok()) return found.run->Refuse(prepared.status());
-  if (!prepared->needs_fetch) return Submit(*std::move(prepared), found.run);
-  // This call may be gone when the clips are there; the run is not.
-  FetchQuestion(core_, call_, std::move(*request.mutable_question()),
-                {.cancelled = [run = found.run] { return run->abandoned(); }},
-                [run = found.run](absl::StatusOr<PreparedQuestion> fetched) {
-                  if (!fetched.ok()) return run->Refuse(fetched.status());
-                  Submit(*std::move(fetched), run);
-                });
-}
-
-void AskCall::Submit(PreparedQuestion prepared, const std::shared_ptr<AskRun>& run) {
-  GenerateRequest& question = prepared.parsed.request;
-  AskRun::Question rest{.report = question.report,
-                        .priority = question.priority,
-                        .trace = std::move(prepared.trace),
-                        .holds = std::move(prepared.parsed.holds)};
-  run->Submit(*prepared.runtime, std::move(question), std::move(rest), run);
+  StartRun(core_, call_, std::move(*request.mutable_question()), nullptr, found.run);
 }
 
 void AskCall::Deliver(const absl::Status& status, const v1::AskResponse* response) {

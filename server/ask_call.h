@@ -29,7 +29,6 @@ class AskCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
  private:
   void Begin(grpc::CallbackServerContext& context, AskReplay& replay,
              const grpc::ByteBuffer& bytes);
-  static void Submit(PreparedQuestion prepared, const std::shared_ptr<AskRun>& run);
 
   ServerCore& core_;
   CallMeter meter_;

@@ -29,6 +29,12 @@ void AskRun::Submit(Runtime& runtime, GenerateRequest request, Question question
   const absl::StatusOr<RequestId> id = runtime.Submit(std::move(request), std::move(sink));
   if (!id.ok()) {
     core_.requests.Refused(id.status());
+    std::shared_ptr<SessionTurn> turn;  // gives the session back
+    {
+      absl::MutexLock lock(&mutex_);
+      turn.swap(question_.turn);
+    }
+    turn.reset();
     return End(id.status());
   }
   bool cancel;
@@ -76,9 +82,11 @@ bool AskRun::OnChunk(TokenChunk chunk) {
 
 void AskRun::OnFinish(const absl::Status& status, GenerateResult result) {
   std::vector<std::shared_ptr<void>> holds;  // released after the lock
+  std::shared_ptr<SessionTurn> turn;
   {
     absl::MutexLock lock(&mutex_);
     holds.swap(question_.holds);
+    turn.swap(question_.turn);
     core_.requests.Ended(status, result, question_.priority);
     if (status.ok()) {
       v1::AskResult report = ToProto(result, question_.report, core_.runtime()->model());
@@ -88,6 +96,7 @@ void AskRun::OnFinish(const absl::Status& status, GenerateResult result) {
       response_.mutable_result()->Swap(&report);
     }
   }
+  if (turn != nullptr) turn->Finished(status, result);
   End(status);
 }
 

@@ -9,6 +9,7 @@
 #include "runtime/api/generate_result.h"
 #include "runtime/serving/runtime.h"
 #include "server/server_core.h"
+#include "server/session_store.h"
 #include "server/trace/question_trace.h"
 #include "videonsa/v1/video_qa.pb.h"
 
@@ -33,6 +34,7 @@ class AskRun : public ResponseSink {
     Priority priority = Priority::kStandard;
     QuestionTrace trace;
     std::vector<std::shared_ptr<void>> holds;  ///< released when the request ends
+    std::shared_ptr<SessionTurn> turn;         ///< told how it ended before anybody else; or null
   };
   /// Told once how it ended and how many bytes the answer has.
   using Done = std::function<void(const absl::Status& status, int64_t bytes)>;

@@ -65,6 +65,7 @@ void AskStreamCall::Begin(const grpc::ByteBuffer& bytes) {
 
 void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
                            const std::shared_ptr<ResponseStream>& stream) {
+  stream->SetTurn(std::move(prepared.turn));
   // The runtime may answer before Submit returns.
   GenerateRequest& request = prepared.parsed.request;
   auto sink =
@@ -75,6 +76,7 @@ void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
     stream->SetRequest(*prepared.runtime, *id);
   } else {
     core.requests.Refused(id.status());
+    stream->SetTurn(nullptr);  // gives the session back
     stream->Cancel(id.status());
   }
 }

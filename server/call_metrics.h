@@ -34,7 +34,7 @@ class CallMetrics {
   std::array<Gauge, kNumMethods> active_;
   std::atomic<int> open_questions_{0};
   absl::Mutex mutex_;
-  // Made when a method first ends with a code: 22 x 17 histograms at start would be 8000 series.
+  // Made when a method first ends with a code: 23 x 17 histograms at start would be 8000 series.
   std::array<std::array<std::unique_ptr<Histogram>, kNumCodes>, kNumMethods> ended_
       ABSL_GUARDED_BY(mutex_);
 };

@@ -16,6 +16,7 @@ constexpr std::array<MethodInfo, kNumMethods> kMethods = {{
     {"videonsa.v1.VideoQaService/Estimate", kScopeAsk, "ask", false},
     {"videonsa.v1.VideoQaService/CreateSession", kScopeAsk, "ask", true},
     {"videonsa.v1.VideoQaService/AppendToSession", kScopeAsk, "ask", true},
+    {"videonsa.v1.VideoQaService/GetSession", kScopeAsk, "ask", false},
     {"videonsa.v1.VideoQaService/DeleteSession", kScopeAsk, "ask", false},
     {"videonsa.v1.VideoQaService/AskMany", kScopeAsk, "ask", true},
     {"videonsa.v1.ClipService/StartUpload", kScopeClips, "clips", false},

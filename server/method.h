@@ -24,6 +24,7 @@ enum class Method {
   kEstimate,
   kCreateSession,
   kAppendToSession,
+  kGetSession,
   kDeleteSession,
   kAskMany,
   kStartUpload,
@@ -42,7 +43,7 @@ enum class Method {
   kProfile,
   kFlushCaches,
 };
-inline constexpr int kNumMethods = 22;
+inline constexpr int kNumMethods = 23;
 
 /// What is known about a method before it is called.
 struct MethodInfo {

@@ -443,6 +443,25 @@ void AddUrlRows(std::vector<Row>& rows) {
       Number<int>("url-fetches", "fetches", 1, 64, VNSA_FIELD(int, urls.threads), "At once."));
 }
 
+void AddSessionRows(std::vector<Row>& rows) {
+  rows.push_back(Number<int>("sessions", "sessions", 0, 100000, VNSA_FIELD(int, sessions.total),
+                             "That may exist at once."));
+  rows.push_back(Number<int>("tenant-sessions", "sessions", 0, 100000,
+                             VNSA_FIELD(int, sessions.tenant), "Of one tenant."));
+  rows.push_back(Seconds("session-ttl", 1, 3.2e7, VNSA_FIELD(absl::Duration, sessions.default_ttl),
+                         "Life of a session after its last use, if its caller names none."));
+  rows.push_back(Seconds("max-session-ttl", 1, 3.2e7, VNSA_FIELD(absl::Duration, sessions.max_ttl),
+                         "Longest life a session's caller may name."));
+  rows.push_back(Bytes("session-bytes", 0, int64_t{1} << 40, VNSA_FIELD(int64_t, sessions.bytes),
+                       "Clips and pictures sent inside requests that sessions keep."));
+  rows.push_back(Number<double>("session-kv-share", "share", 0, 1,
+                                VNSA_FIELD(double, runtime.session_kv_share),
+                                "Share of the KV memory that sessions may keep."));
+  rows.push_back(Number<double>("tenant-session-kv-share", "share", 0, 1,
+                                VNSA_FIELD(double, runtime.tenant_session_kv_share),
+                                "The same of one tenant's sessions."));
+}
+
 void AddRequestRows(std::vector<Row>& rows) {
   rows.push_back(Seconds("default-deadline", 1, 86400, VNSA_FIELD(absl::Duration, default_deadline),
                          "Time for a question whose caller set no deadline."));
@@ -531,6 +550,7 @@ const std::vector<OptionRow>& OptionRows() {
     AddAccessRows(*rows);
     AddClipRows(*rows);
     AddUrlRows(*rows);
+    AddSessionRows(*rows);
     AddRequestRows(*rows);
     AddLifeRows(*rows);
     for (Row& row : *rows) {

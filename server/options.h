@@ -30,6 +30,15 @@ struct QuestionLimits {
   int max_top_logprobs = 20;
 };
 
+/// Bounds of sessions.
+struct SessionOptions {
+  int total = 64;
+  int tenant = 16;                                 ///< of one tenant
+  absl::Duration default_ttl = absl::Minutes(10);  ///< from the last use
+  absl::Duration max_ttl = absl::Hours(24);
+  int64_t bytes = int64_t{256} << 20;  ///< clips and pictures sent inside requests, of all sessions
+};
+
 /// Fetching clips from URLs; see UrlRules. Off while no host is allowed.
 struct UrlOptions {
   UrlRules rules;
@@ -80,6 +89,7 @@ struct ServerOptions {
   absl::Duration max_deadline = absl::Seconds(600);
   absl::Duration replay_ttl = absl::Minutes(10);  ///< of stored answers, by request_id
   int64_t replay_bytes = 64 * 1024 * 1024;
+  SessionOptions sessions;
   int64_t stream_behind_bytes = 256 * 1024;         ///< text that a slow reader may leave unread
   absl::Duration stream_stall = absl::Seconds(60);  ///< a write that takes longer ends the stream
   absl::Duration upload_idle = absl::Seconds(15);   ///< without a chunk

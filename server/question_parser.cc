@@ -111,7 +111,6 @@ absl::Status QuestionParser::ResolveSource(const Input& input, const std::string
 absl::StatusOr<ParsedQuestion> QuestionParser::Parse(const v1::Question& question,
                                                      const Resolver& resolve,
                                                      const UrlCheck& check_url) const {
-  if (!question.session().empty()) return NotImplemented("question.session");
   ParsedQuestion out;
   GenerateRequest& request = out.request;
   request.system_instruction = question.system_instruction();

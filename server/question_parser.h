@@ -37,7 +37,7 @@ class QuestionParser {
       : limits_(limits), model_(model) {}
 
   /// Errors: INVALID_ARGUMENT (FIELD_INVALID, TOO_MANY_FRAMES, MEDIA_TOO_LARGE), PERMISSION_DENIED
-  ///         (URL_NOT_ALLOWED), UNIMPLEMENTED (sessions), and those of `resolve`.
+  ///         (URL_NOT_ALLOWED), and those of `resolve`. The session is not looked at.
   absl::StatusOr<ParsedQuestion> Parse(const v1::Question& question, const Resolver& resolve,
                                        const UrlCheck& check_url) const;
 

@@ -38,6 +38,11 @@ void ResponseStream::Hold(std::vector<std::shared_ptr<void>> holds) {
   for (std::shared_ptr<void>& hold : holds) question_.holds.push_back(std::move(hold));
 }
 
+void ResponseStream::SetTurn(std::shared_ptr<SessionTurn> turn) {
+  absl::MutexLock lock(&mutex_);
+  question_.turn.swap(turn);  // what was there dies after the lock
+}
+
 bool ResponseStream::ended() const {
   absl::MutexLock lock(&mutex_);
   return ended_;
@@ -105,6 +110,14 @@ bool ResponseStream::OnChunk(TokenChunk chunk) {
 
 void ResponseStream::OnFinish(const absl::Status& status, GenerateResult result) {
   std::vector<std::shared_ptr<void>> holds;  // released after the lock
+  std::shared_ptr<SessionTurn> turn;
+  bool heard;
+  {
+    absl::MutexLock lock(&mutex_);
+    turn.swap(question_.turn);
+    heard = !ended_;
+  }
+  if (turn != nullptr) turn->Finished(heard ? status : absl::CancelledError(), result);
   absl::MutexLock lock(&mutex_);
   request_over_ = true;
   holds.swap(question_.holds);

@@ -10,6 +10,7 @@
 #include "runtime/api/generate_result.h"
 #include "runtime/serving/runtime.h"
 #include "server/server_core.h"
+#include "server/session_store.h"
 #include "server/watchdog.h"
 #include "videonsa/v1/video_qa.pb.h"
 
@@ -46,6 +47,7 @@ class ResponseStream : public ResponseSink, public Watched {
     Priority priority = Priority::kStandard;
     int min_tokens = 1;                        ///< per delta
     std::vector<std::shared_ptr<void>> holds;  ///< released when the request ends
+    std::shared_ptr<SessionTurn> turn;         ///< told how it ended before the reader; or null
   };
 
   ResponseStream(ServerCore& core, Question question, Writer* writer);
@@ -64,6 +66,8 @@ class ResponseStream : public ResponseSink, public Watched {
   void OnWritten(bool ok);
   /// Keeps `holds` until the request ends. Requires: called before SetRequest.
   void Hold(std::vector<std::shared_ptr<void>> holds);
+  /// The session that the answer becomes part of. Requires: called before SetRequest.
+  void SetTurn(std::shared_ptr<SessionTurn> turn);
   /// Whether the writer has been told its end.
   bool ended() const;
   /// Ends the stream now with `status` and cancels the request.

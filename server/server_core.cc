@@ -27,6 +27,10 @@ ServerCore::ServerCore(const ServerOptions& options_in, const Clock& clock_in,
       quotas(access, options.access.named_tenants, clock, metrics),
       calls(metrics_in, clock_in),
       requests(metrics_in),
+      sessions(options.sessions, options.question, clock,
+               [this](const SessionPin& pin) {
+                 if (Runtime* const served = runtime()) served->Unpin(pin);
+               }),
       disk(kDiskThreads, kDiskQueue),
       probing(kProbeThreads, kProbeQueue),
       importer(options.urls, options.clips.max_clip_bytes, clips, disk, clock, metrics),

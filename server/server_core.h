@@ -16,6 +16,7 @@
 #include "server/clip_store/clip_store.h"
 #include "server/options.h"
 #include "server/request_metrics.h"
+#include "server/session_store.h"
 #include "server/trace/trace_file.h"
 #include "server/watchdog.h"
 #include "server/worker_pool.h"
@@ -41,6 +42,7 @@ class ServerCore {
   TenantQuotas quotas;
   CallMetrics calls;
   RequestMetrics requests;
+  SessionStore sessions;
   WorkerPool disk;     ///< uploads and clip records
   WorkerPool probing;  ///< Runtime::Probe and Runtime::Estimate
   ClipImporter importer;

@@ -1,27 +1,15 @@
 #include "server/video_qa_service.h"
 
 #include "server/ask_call.h"
+#include "server/ask_many_call.h"
 #include "server/ask_setup.h"
 #include "server/ask_stream_call.h"
-#include "server/refused_call.h"
 #include "server/result_conversion.h"
+#include "server/session_call.h"
+#include "server/status_conversion.h"
 #include "server/unary_call.h"
 
 namespace videonsa {
-namespace {
-
-template <typename Request, typename Response>
-grpc::ServerUnaryReactor* Refuse(ServerCore& core, Method method, const char* name,
-                                 grpc::CallbackServerContext* context,
-                                 const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
-  return ServeUnary<Request>(core, method, nullptr, context, request, response,
-                             [name](const CallContext&, const Request&) {
-                               return absl::StatusOr<Response>(NotImplemented(name));
-                             });
-}
-
-}  // namespace
-
 grpc::ServerUnaryReactor* VideoQaService::Ask(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
@@ -55,27 +43,44 @@ grpc::ServerUnaryReactor* VideoQaService::Estimate(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* VideoQaService::CreateSession(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
-  return Refuse<v1::CreateSessionRequest, v1::CreateSessionResponse>(
-      core_, Method::kCreateSession, "CreateSession", context, request, response);
+  return SessionCall::Create(core_, replay_, *context, *request, response);
 }
 
 grpc::ServerUnaryReactor* VideoQaService::AppendToSession(grpc::CallbackServerContext* context,
                                                           const grpc::ByteBuffer* request,
                                                           grpc::ByteBuffer* response) {
-  return Refuse<v1::AppendToSessionRequest, v1::AppendToSessionResponse>(
-      core_, Method::kAppendToSession, "AppendToSession", context, request, response);
+  return SessionCall::Append(core_, *context, *request, response);
+}
+
+grpc::ServerUnaryReactor* VideoQaService::GetSession(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
+  return ServeUnary<v1::GetSessionRequest>(
+      core_, Method::kGetSession, nullptr, context, request, response,
+      [this](const CallContext& call,
+             const v1::GetSessionRequest& in) -> absl::StatusOr<v1::GetSessionResponse> {
+        const Runtime* const runtime = core_.runtime();  // null: nor is there any session
+        const AttentionSemantics trained =
+            runtime != nullptr ? runtime->model().semantics : AttentionSemantics::kDense;
+        return core_.sessions.Get(call.tenant, in.session(), trained);
+      });
 }
 
 grpc::ServerUnaryReactor* VideoQaService::DeleteSession(grpc::CallbackServerContext* context,
                                                         const grpc::ByteBuffer* request,
                                                         grpc::ByteBuffer* response) {
-  return Refuse<v1::DeleteSessionRequest, v1::DeleteSessionResponse>(
-      core_, Method::kDeleteSession, "DeleteSession", context, request, response);
+  return ServeUnary<v1::DeleteSessionRequest>(
+      core_, Method::kDeleteSession, nullptr, context, request, response,
+      [this](const CallContext& call,
+             const v1::DeleteSessionRequest& in) -> absl::StatusOr<v1::DeleteSessionResponse> {
+        core_.sessions.Delete(call.tenant, in.session());
+        return v1::DeleteSessionResponse();
+      });
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* VideoQaService::AskMany(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return new RefusedStream(core_, Method::kAskMany, *context, NotImplemented("AskMany"));
+  return new AskManyCall(core_, *context, *request);
 }
 
 }  // namespace videonsa

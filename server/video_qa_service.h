@@ -12,9 +12,10 @@ using RawVideoQaService = v1::VideoQaService::WithRawCallbackMethod_Ask<
         v1::VideoQaService::WithRawCallbackMethod_Estimate<
             v1::VideoQaService::WithRawCallbackMethod_CreateSession<
                 v1::VideoQaService::WithRawCallbackMethod_AppendToSession<
-                    v1::VideoQaService::WithRawCallbackMethod_DeleteSession<
-                        v1::VideoQaService::WithRawCallbackMethod_AskMany<
-                            v1::VideoQaService::Service>>>>>>>;
+                    v1::VideoQaService::WithRawCallbackMethod_GetSession<
+                        v1::VideoQaService::WithRawCallbackMethod_DeleteSession<
+                            v1::VideoQaService::WithRawCallbackMethod_AskMany<
+                                v1::VideoQaService::Service>>>>>>>>;
 
 /// videonsa.v1.VideoQaService. Threads: gRPC's; no method waits.
 class VideoQaService : public RawVideoQaService {
@@ -36,6 +37,9 @@ class VideoQaService : public RawVideoQaService {
   grpc::ServerUnaryReactor* AppendToSession(grpc::CallbackServerContext* context,
                                             const grpc::ByteBuffer* request,
                                             grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetSession(grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* DeleteSession(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;

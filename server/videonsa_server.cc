@@ -265,6 +265,7 @@ int VideonsaServer::Drain(absl::Duration grace, absl::Duration timeout, absl::No
 
 void VideonsaServer::Tick() {
   core_->watchdog.Tick(clock_.Monotonic());
+  core_->sessions.Sweep();
   if (core_->trace != nullptr) core_->trace->Flush();
   Runtime* const runtime = core_->runtime();
   if (runtime == nullptr) return;

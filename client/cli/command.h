@@ -62,5 +62,8 @@ std::vector<Command> BenchCommands();
 std::vector<Command> ClipCommands();
 std::vector<Command> EvalCommands();
 std::vector<Command> ServerCommands();
+std::vector<Command> SessionCommands();
+/// "ask" with several questions: AskMany; see command_session.cc.
+int RunAskMany(CommandContext& context);
 
 }  // namespace videonsa::client

@@ -103,6 +103,7 @@ std::vector<std::string> NamesOf(const std::vector<VisualSource>& visuals) {
 }
 
 int RunAsk(CommandContext& context) {
+  if (context.args.All("question").size() > 1) return RunAskMany(context);
   absl::StatusOr<AskPlan> plan = PlanOf(context, true);
   if (!plan.ok()) return UsageError(context, plan.status());
   absl::StatusOr<OpenedClient> opened = OpenClient(context, absl::InfiniteDuration());
@@ -116,6 +117,7 @@ int RunAsk(CommandContext& context) {
   request.set_request_id(RandomUuid());
   *request.mutable_question() = plan->question;
   PutVisuals(*parts, *request.mutable_question());
+  request.mutable_question()->set_session(context.args.Get("session"));
   const bool json = context.args.Has("json");
   const absl::Time asked = absl::Now();
   absl::Time first_text = absl::InfiniteFuture();
@@ -218,6 +220,9 @@ CommandSpec AskSpec() {
       "The answer goes to stdout, everything else to stderr. Exit code: 0 answered, 1 refused or "
       "failed (the reason is on stderr), 2 wrong usage.";
   spec.groups = QuestionFlags();
+  spec.groups.push_back(
+      {"Session",
+       {{"session", "NAME", "go on with a session (videonsa session create); sessions/ID"}}});
   spec.groups.push_back({"Report",
                          {{"evidence", "", "show which seconds of the clips were looked at"},
                           {"report-layers", "", "attention pairs of every layer"},
@@ -238,6 +243,9 @@ CommandSpec AskSpec() {
        "ask street.mp4 --image sign.png -q \"Does this sign appear in the clip?\""},
       {"spend at most 5 % of dense attention", "ask match.mp4 -q \"Who wins?\" --max-budget 0.05"},
       {"for scripts", "ask clip.mp4 -q \"Is it day or night?\" --json --quiet"},
+      {"several questions, the clip is looked at once",
+       "ask talk.mp4 -q \"Who speaks?\" -q \"What about?\" -q \"Where?\""},
+      {"the next turn of a session", "ask --session sessions/ID -q \"And what happened before?\""},
       {"a follow-up question",
        "ask clip.mp4 --turn \"user: Who is it?\" --turn \"assistant: A cook.\" -q \"What now?\""}};
   spec.max_arguments = -1;

@@ -19,7 +19,8 @@ constexpr int kInterrupted = 130;
 
 std::vector<Command> AllCommands() {
   std::vector<Command> commands;
-  for (auto* make : {AskCommands, ClipCommands, ServerCommands, BenchCommands, EvalCommands}) {
+  for (auto* make :
+       {AskCommands, SessionCommands, ClipCommands, ServerCommands, BenchCommands, EvalCommands}) {
     for (Command& command : make()) commands.push_back(std::move(command));
   }
   return commands;

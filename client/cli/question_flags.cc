@@ -130,7 +130,10 @@ bool LooksLikePicture(absl::string_view head) {
 std::vector<FlagGroup> QuestionFlags() {
   return {
       {"Question",
-       {{"question", "TEXT", "what to ask; \"-\" reads it from stdin", 'q'},
+       {{"question", "TEXT",
+         "what to ask; \"-\" reads it from stdin; given several times, the clips are looked at "
+         "once",
+         'q', true},
         {"image", "FILE", "show a picture too (file, clips/ID or https URL); may be repeated", 0,
          true},
         {"system", "TEXT", "system instruction"},

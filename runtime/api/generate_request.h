@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -65,6 +66,25 @@ enum class Role { kUser, kAssistant };
 struct Turn {
   Role role = Role::kUser;
   std::vector<Part> parts;
+  /// Assistant turns only: the ids that were generated. They stand in the prompt in place of the
+  /// parts, whose text need not encode to the same ids.
+  std::vector<int32_t> token_ids;
+};
+
+struct SessionTag;
+/// One session, for the life of the process.
+using SessionId = StrongId<SessionTag>;
+
+/// Pages that stay in KV memory beyond their requests, for those that follow; shared by whoever
+/// owns the session and the engine. They make answers faster, never different: the engine takes
+/// them away when a request could not run beside them, and they go with a worker that fails.
+///
+/// Threads: any.
+struct SessionPin {
+  explicit SessionPin(SessionId session) : id(session) {}
+  const SessionId id;
+  std::atomic<int> pages{0};        ///< held now; written by the engine
+  std::atomic<bool> closed{false};  ///< set before Runtime::Unpin: nothing is held from now on
 };
 
 /// Sampling of the answer. Unset fields take the checkpoint's generation_config, then the server's
@@ -129,6 +149,14 @@ struct GenerateRequest {
   AttentionParams attention;
   ReportParams report;
   Priority priority = Priority::kStandard;
+  /// The prompt ends inside the last turn, which later requests go on with: nothing is answered.
+  bool open_turn = false;
+  /// Full pages of prompt and answer are kept under this; null: no longer than the cache does.
+  std::shared_ptr<SessionPin> pin;
+  /// With `pin`: refuse what the ceilings on kept pages do not let in, before anything is run.
+  bool must_pin = false;
+  /// Rows or features of the clips are probably held: decode a clip only if they are not.
+  bool expects_reuse = false;
   /// Monotonic clock reading at which the request stops; infinite if none.
   absl::Duration deadline = absl::InfiniteDuration();
 };

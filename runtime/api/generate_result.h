@@ -86,6 +86,11 @@ struct GenerateResult {
   std::vector<VisualReport> visuals;
   KvReuse kv_reuse = KvReuse::kNone;
   GenerationParams effective_generation;  ///< every optional set
+  /// What was generated, without the end token, and its text: a later turn goes on from the ids,
+  /// unless a stop string cut the text short.
+  std::vector<int32_t> answer_ids;
+  std::string answer_text;
+  int pinnable_pages = 0;  ///< full pages of the prompt that may be shared
 };
 
 /// Answer of an estimate; nothing was run but probing and layout.

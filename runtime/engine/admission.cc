@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/error.h"
+#include "runtime/engine/prefix_keys.h"
 
 namespace videonsa {
 
@@ -57,16 +58,38 @@ absl::Status CheckFits(const PreparedPrompt& prompt, const ExecutorInfo& info,
   return absl::OkStatus();
 }
 
-AdmissionPolicy::AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes)
-    : info_(info), pool_(info.num_pages), index_(&pool_), hidden_(hidden_bytes) {}
+AdmissionPolicy::AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes,
+                                 const SessionPins::Limits& pins)
+    : info_(info),
+      pool_(info.num_pages),
+      index_(&pool_),
+      pins_(&pool_, pins),
+      hidden_(hidden_bytes) {}
+
+// Sessions yield to a sequence of `pages` pages, `shared` among them, that would wait for them for
+// ever: everybody else's pages come back by themselves.
+void AdmissionPolicy::MakeRoom(int pages, const std::vector<int32_t>& shared) {
+  const auto others = [&] {
+    const auto own = [this](int32_t page) { return pins_.holds(page); };
+    return pins_.num_pages() - std::count_if(shared.begin(), shared.end(), own);
+  };
+  while (pages > pool_.capacity() - others() && pins_.DropOldest()) {
+  }
+}
 
 bool AdmissionPolicy::TryAdmit(Sequence& sequence) {
   const PreparedPrompt& prompt = *sequence.prompt;
   const KvNeed need = NeedOf(prompt, info_);
   // At least one prompt row must run, or there is nothing to sample from.
   const int shareable = (sequence.prompt_len() - 1) / kPageTokens;
+  // Most that fail here fail cheaply.
+  const int known = index_.Match(prompt.page_keys, shareable);
+  if (need.pages - known > pool_.num_free() + index_.num_cached() + pins_.num_pages()) {
+    return false;
+  }
   std::vector<int32_t> pages = index_.Acquire(prompt.page_keys, shareable);
   const int num_shared = static_cast<int>(pages.size());
+  MakeRoom(need.pages, pages);
   const int missing = need.pages - num_shared;
   // Nothing is dropped for a request that could not start all the same.
   if (missing > pool_.num_free() + index_.num_cached()) {
@@ -100,6 +123,38 @@ void AdmissionPolicy::Release(Sequence& sequence) {
 
 void AdmissionPolicy::Publish(const Sequence& sequence) {
   index_.Insert(sequence.prompt->page_keys, sequence.pages.pages());
+  HoldForSession(sequence);
+}
+
+void AdmissionPolicy::PublishAnswer(Sequence& sequence) {
+  if (sequence.request.pin == nullptr || sequence.output_ids.empty()) return;
+  PreparedPrompt& prompt = *sequence.prompt;
+  // The last token was sampled, never fed: it has no row.
+  const auto rows = absl::MakeConstSpan(sequence.output_ids).first(sequence.output_ids.size() - 1);
+  const std::vector<Sha256Digest> more =
+      MorePrefixKeys(prompt.spec, prompt.page_salt, prompt.page_keys, rows);
+  if (more.empty()) return;
+  prompt.page_keys.insert(prompt.page_keys.end(), more.begin(), more.end());
+  index_.Insert(prompt.page_keys, sequence.pages.pages());
+  HoldForSession(sequence);
+}
+
+void AdmissionPolicy::HoldForSession(const Sequence& sequence) {
+  const std::shared_ptr<SessionPin>& pin = sequence.request.pin;
+  if (pin == nullptr || pin->closed.load(std::memory_order_acquire)) return;
+  const std::vector<Sha256Digest>& keys = sequence.prompt->page_keys;
+  pins_.Hold({.session = pin->id.value,
+              .tenant = sequence.request.tenant,
+              .count = std::shared_ptr<std::atomic<int>>(pin, &pin->pages)},
+             index_.Acquire(keys, static_cast<int>(keys.size())));
+}
+
+bool AdmissionPolicy::CanPin(const PreparedPrompt& prompt, const std::string& tenant) {
+  const int wanted = static_cast<int>(prompt.page_keys.size());
+  const std::vector<int32_t> known = index_.Acquire(prompt.page_keys, wanted);
+  const bool fits = pins_.Fits(tenant, known, wanted - static_cast<int>(known.size()));
+  for (const int32_t page : known) pool_.Unref(page);
+  return fits;
 }
 
 }  // namespace videonsa

@@ -9,6 +9,7 @@
 #include "runtime/kv/kv_budget.h"
 #include "runtime/kv/page_pool.h"
 #include "runtime/kv/prefix_index.h"
+#include "runtime/kv/session_pins.h"
 #include "runtime/step/executor.h"
 
 namespace videonsa {
@@ -29,29 +30,45 @@ absl::Status CheckFits(const PreparedPrompt& prompt, const ExecutorInfo& info,
 /// Invariants: I8 an admitted sequence holds exactly its need until it is released.
 class AdmissionPolicy {
  public:
-  /// `hidden_bytes` bounds the rows that layer-wise prefills keep between steps.
-  AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes);
+  /// `hidden_bytes` bounds the rows that layer-wise prefills keep between steps, `pins` the pages
+  /// that sessions keep.
+  AdmissionPolicy(const ExecutorInfo& info, int64_t hidden_bytes,
+                  const SessionPins::Limits& pins = {});
 
   /// Reserves the sequence's need, sharing known pages, dropping cached ones if it must; false if
-  /// there is not enough now.
+  /// there is not enough now. Sessions lose their pages, the longest unused first, only to a
+  /// sequence that could not run beside them even alone.
   bool TryAdmit(Sequence& sequence);
 
   /// Takes back what TryAdmit reserved. Requires: no submitted step names the sequence (I7).
   void Release(Sequence& sequence);
 
-  /// Records the full pages of a prefilled prompt for reuse by later requests.
+  /// Records the full pages of a prefilled prompt for reuse by later requests, and holds them for
+  /// the request's session.
   void Publish(const Sequence& sequence);
+  /// The same for the pages that the answer of a session's request has filled since.
+  /// Requires: no submitted step names the sequence.
+  void PublishAnswer(Sequence& sequence);
+  /// Lets a session's pages go.
+  void Unpin(SessionId session) { pins_.Drop(session.value); }
+  /// Whether a session of `tenant` could hold all pages of `prompt` now.
+  bool CanPin(const PreparedPrompt& prompt, const std::string& tenant);
 
   const PagePool& pool() const { return pool_; }
   const PrefixIndex& index() const { return index_; }
   const ByteBudget& hidden() const { return hidden_; }
+  const SessionPins& pins() const { return pins_; }
   /// Cached pages dropped so far to make room.
   int64_t num_evicted() const { return num_evicted_; }
 
  private:
+  void MakeRoom(int pages, const std::vector<int32_t>& shared);
+  void HoldForSession(const Sequence& sequence);
+
   const ExecutorInfo info_;
   PagePool pool_;
   PrefixIndex index_;
+  SessionPins pins_;
   ByteBudget hidden_;
   int64_t num_evicted_ = 0;
 };

@@ -140,6 +140,24 @@ void Engine::Cancel(RequestId id) {
   if (open_.MarkCancelled(id)) Post(CancelMessage{id});
 }
 
+void Engine::Unpin(SessionId session) {
+  {
+    absl::MutexLock lock(&unpins_mutex_);
+    unpins_.push_back(session);
+  }
+  // No message of their own: nothing bounds how many sessions come and go (I12).
+  Tick();
+}
+
+void Engine::HandleUnpins() {
+  std::vector<SessionId> sessions;
+  {
+    absl::MutexLock lock(&unpins_mutex_);
+    sessions.swap(unpins_);
+  }
+  for (const SessionId session : sessions) core_.Handle(UnpinMessage{session});
+}
+
 void Engine::Tick() { inbox_.TryPush(TickMessage{}); }
 
 int Engine::Drain(absl::Duration timeout) {
@@ -200,6 +218,7 @@ void Engine::Loop() {
     if (!message) message = EngineMessage(TickMessage{});
     core_.Handle(*std::move(message));
     while (std::optional<EngineMessage> more = inbox_.TryPop()) core_.Handle(*std::move(more));
+    HandleUnpins();
     while (std::optional<WorkerJob> job = core_.NextJob()) {
       const int worker = job->worker;
       workers_[worker]->Submit(*std::move(job));

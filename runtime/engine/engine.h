@@ -54,6 +54,8 @@ class Engine {
   void Stop(RequestId id);
   /// Ends the request with CANCELLED unless it has ended. Idempotent; never waits.
   void Cancel(RequestId id);
+  /// Lets the pages of a session go. The pin must be closed. Idempotent; never waits.
+  void Unpin(SessionId session);
   /// Makes the engine look at the clock: for tests that move it by hand.
   void Tick();
 
@@ -69,6 +71,7 @@ class Engine {
  private:
   void Loop();
   void Post(EngineMessage message);
+  void HandleUnpins();
   void Report(WorkerEvent event);
   void PublishSnapshot();
   void MaybeUpdateGauges();
@@ -91,6 +94,9 @@ class Engine {
 
   EngineCore core_;                                         // engine thread only
   absl::Duration gauges_time_ = -absl::InfiniteDuration();  // engine thread only
+
+  absl::Mutex unpins_mutex_;
+  std::vector<SessionId> unpins_ ABSL_GUARDED_BY(unpins_mutex_);  // not handled yet
 
   std::thread thread_;
 };

@@ -34,7 +34,11 @@ EngineCore::EngineCore(const EngineOptions& options, const ExecutorInfo& info, c
       waiting_(options.order),
       attention_(options.num_workers, 1) {
   VNSA_CHECK_GE(options.num_workers, 1);
-  for (int i = 0; i < options.num_workers; ++i) lanes_.emplace_back(i, info, options.hidden_bytes);
+  const auto share = [&info](double of) { return static_cast<int>(of * info.num_pages); };
+  const SessionPins::Limits pins{share(options.pinned_share), share(options.tenant_pinned_share)};
+  for (int i = 0; i < options.num_workers; ++i) {
+    lanes_.emplace_back(i, info, options.hidden_bytes, pins);
+  }
 }
 
 void EngineCore::Handle(EngineMessage message) {
@@ -100,6 +104,7 @@ void EngineCore::On(ReadyMessage message) {
   admission_changed_ = true;
   absl::Status status = CheckFits(*sequence->prompt, info_, options_.hidden_bytes);
   if (status.ok()) status = CheckDeadline(*sequence);
+  if (status.ok()) status = CheckPin(*sequence);
   if (!status.ok()) End(*sequence, std::move(status), FinishReason::kStop);
 }
 
@@ -130,6 +135,27 @@ absl::Status EngineCore::CheckDeadline(const Sequence& sequence) const {
                              {"left_seconds", absl::StrCat(absl::ToDoubleSeconds(left))}}},
       absl::StrFormat("the first token is predicted to take %.3g s, the deadline is in %.3g s",
                       sequence.prefill_seconds, absl::ToDoubleSeconds(left)));
+}
+
+absl::Status EngineCore::CheckPin(const Sequence& sequence) {
+  if (!sequence.request.must_pin) return absl::OkStatus();
+  const PreparedPrompt& prompt = *sequence.prompt;
+  int held = 0;
+  for (Lane& lane : lanes_) {
+    if (lane.admission->CanPin(prompt, sequence.request.tenant)) return absl::OkStatus();
+    held += lane.admission->pins().num_pages();
+  }
+  const SessionPins::Limits& limits = lanes_.front().admission->pins().limits();
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   ErrorInfo{.reason = "SESSION_PAGES",
+                             .metadata = {{"pages", absl::StrCat(prompt.page_keys.size())},
+                                          {"held", absl::StrCat(held)},
+                                          {"limit", absl::StrCat(limits.pages)},
+                                          {"tenant_limit", absl::StrCat(limits.tenant_pages)}},
+                             .retry_after = absl::Seconds(10)},
+                   absl::StrCat("the session would keep ", prompt.page_keys.size(),
+                                " pages; sessions keep ", held, ", limit ", limits.pages,
+                                " a worker, ", limits.tenant_pages, " a tenant"));
 }
 
 void EngineCore::On(MediaMessage message) {
@@ -184,6 +210,11 @@ void EngineCore::On(EndAllMessage) {
           FinishReason::kDrain);
     }
   }
+}
+
+void EngineCore::On(UnpinMessage message) {
+  for (Lane& lane : lanes_) lane.admission->Unpin(message.session);
+  admission_changed_ = true;
 }
 
 void EngineCore::On(SequencesReleased event) {
@@ -288,6 +319,7 @@ void EngineCore::TakeToken(const SampledToken& token) {
     sequence->SetPhase(SequencePhase::kDecode);
     sequence->first_token_time = now;
     Lane& lane = lanes_[sequence->lane];
+    MovePin(*sequence);
     lane.admission->Publish(*sequence);
     std::erase(lane.prefilling, sequence);
     sequence->request.stream->Prefilled(sequence->prompt->prompt_tokens, sequence->cached_tokens,
@@ -295,8 +327,10 @@ void EngineCore::TakeToken(const SampledToken& token) {
   }
   sequence->last_token_time = now;
   ++sequence->output_tokens;
+  sequence->output_ids.push_back(token.token_id);
   sequence->request.stream->Token(token);
   if (token.is_stop_token) {
+    sequence->ended_by_stop_token = true;
     End(*sequence, absl::OkStatus(), FinishReason::kStop);
   } else if (sequence->output_tokens >= sequence->prompt->spec.sampling.max_output_tokens) {
     End(*sequence, absl::OkStatus(),
@@ -410,6 +444,8 @@ EngineSnapshot EngineCore::Snapshot() const {
   for (const Lane& lane : lanes_) {
     snapshot.pages_total += lane.admission->pool().capacity();
     snapshot.pages_used += lane.admission->pool().num_used();
+    snapshot.pages_cached += lane.admission->index().num_cached();
+    snapshot.pages_pinned += lane.admission->pins().num_pages();
     snapshot.workers_serving += lane.state == Lane::State::kServing;
   }
   snapshot.workers = static_cast<int>(lanes_.size());

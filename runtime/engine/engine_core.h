@@ -40,6 +40,9 @@ struct EngineOptions {
   double bind_within_steps = 2;
   int max_bypasses = 16;  ///< requests that may overtake a head of the queue that does not fit yet
   int64_t hidden_bytes = int64_t{1} << 30;  ///< rows kept by layer-wise prefills
+  /// Share of a worker's pages that sessions may keep, in all and one tenant's.
+  double pinned_share = 0.5;
+  double tenant_pinned_share = 0.25;
 };
 
 /// Who hears of the instants that decide whether the door may let another one in, and another
@@ -60,6 +63,8 @@ struct EngineSnapshot {
   int running = 0;
   int pages_total = 0;
   int pages_used = 0;                      ///< held by sequences or by the prefix index
+  int pages_cached = 0;                    ///< of those: held by the prefix index alone
+  int pages_pinned = 0;                    ///< of those: held by sessions
   int waiting_by_priority[3] = {0, 0, 0};  ///< ready, not admitted; by Priority
   double backlog_seconds = 0;              ///< predicted work of everything admitted or ready
   uint64_t steps = 0;
@@ -107,6 +112,7 @@ class EngineCore {
   void On(StopMessage message);
   void On(CancelMessage message);
   void On(EndAllMessage message);
+  void On(UnpinMessage message);
   void On(TickMessage message) {}
   void On(SequencesReleased event);
   void On(StepDone event);
@@ -116,6 +122,7 @@ class EngineCore {
   Sequence* Find(RequestId id);
   void ExpireDeadlines();
   absl::Status CheckDeadline(const Sequence& sequence) const;
+  absl::Status CheckPin(const Sequence& sequence);
   void PredictCost(Sequence& sequence) const;
 
   void Admit();
@@ -125,6 +132,8 @@ class EngineCore {
   /// would not get to it soon.
   Start TryStart(Sequence& sequence);
   void Bind(Sequence& sequence, Lane& lane);
+  /// Pages of a session live on one worker: where its last request ran.
+  void MovePin(const Sequence& sequence);
   std::optional<WorkerJob> JobFor(Lane& lane);
   void ReleaseEnded(Lane& lane, WorkerJob& job);
   void Plan(Lane& lane, WorkerJob& job, SubmittedStep& step);

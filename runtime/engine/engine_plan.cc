@@ -62,6 +62,7 @@ void EngineCore::ReleaseEnded(Lane& lane, WorkerJob& job) {
   std::vector<Sequence*> unknown;  // ended before the worker was told of them
   std::erase_if(lane.ended, [&](Sequence* sequence) {
     if (sequence->in_flight > 0) return false;
+    if (sequence->end_status.ok()) lane.admission->PublishAnswer(*sequence);
     // The worker does jobs in order: it forgets the sequence before a later plan uses its pages.
     Unadmit(*sequence);
     const auto same = [&](const SequenceSpec& spec) { return spec.id == sequence->id(); };
@@ -118,8 +119,11 @@ EngineCore::Start EngineCore::TryStart(Sequence& sequence) {
     const auto best = std::min_element(lanes.begin(), lanes.end());
     Lane& lane = *best->second;
     const int64_t evictions = lane.admission->num_evicted();
+    const int64_t unpinned = lane.admission->pins().num_taken();
     const bool admitted = lane.admission->TryAdmit(sequence);
     metrics_.kv_evictions_lru.Add(static_cast<double>(lane.admission->num_evicted() - evictions));
+    metrics_.sessions_unpinned.Add(
+        static_cast<double>(lane.admission->pins().num_taken() - unpinned));
     if (admitted) {
       Bind(sequence, lane);
       return Start::kStarted;
@@ -168,6 +172,13 @@ void EngineCore::Bind(Sequence& sequence, Lane& lane) {
   if (observer_ != nullptr) observer_->OnAdmitted(request.id);
 }
 
+void EngineCore::MovePin(const Sequence& sequence) {
+  if (sequence.request.pin == nullptr) return;
+  for (Lane& lane : lanes_) {
+    if (lane.index != sequence.lane) lane.admission->Unpin(sequence.request.pin->id);
+  }
+}
+
 SequenceView EngineCore::ViewOf(const Sequence& sequence) const {
   SequenceView view;
   view.id = sequence.id();
@@ -195,8 +206,9 @@ void EngineCore::Plan(Lane& lane, WorkerJob& job, SubmittedStep& step) {
   }
   if (views.empty()) return;
   StepBudget budget = options_.step;
-  // The quantum is kept although predictions are off by so much.
-  budget.seconds /= 1 + std::min(cost_.relative_error(), 1.0);
+  // The quantum is kept although predictions are off: gaps are judged by their worst, not by their
+  // mean, so the budget leaves out what all but a few steps overrun.
+  budget.seconds /= std::max(1 + std::min(cost_.relative_error(), 1.0), cost_.overrun());
   budget.by_service = options_.fair_every > 0 && ++lane.steps % options_.fair_every == 0;
   PlannedStep planned = PlanStep(views, budget, cost_);
   job.plan = std::move(planned.plan);

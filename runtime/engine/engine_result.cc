@@ -43,6 +43,8 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
   result.usage.output_tokens = sequence.output_tokens;
   result.usage.cached_prompt_tokens = sequence.cached_tokens;
   result.usage.kv_pages_peak = sequence.pages_reserved;
+  result.answer_ids = std::move(sequence.output_ids);
+  if (sequence.ended_by_stop_token) result.answer_ids.pop_back();
   if (sequence.cached_tokens > 0) {
     result.kv_reuse = KvReuse::kExact;
   } else if (sequence.reused_visuals > 0) {
@@ -74,21 +76,26 @@ void EngineCore::UpdateGauges() const {
   for (const Priority priority : {Priority::kBatch, Priority::kStandard, Priority::kInteractive}) {
     metrics_.requests_waiting[static_cast<size_t>(priority)].Set(waiting_.size(priority));
   }
-  int free = 0, active = 0, cached = 0, capacity = 0;
+  int free = 0, active = 0, cached = 0, pinned = 0, capacity = 0, sessions = 0;
   for (const Lane& lane : lanes_) {
     const PagePool& pool = lane.admission->pool();
     const int only_indexed = lane.admission->index().num_cached();
     free += pool.num_free();
     cached += only_indexed;
-    active += pool.num_used() - only_indexed;
+    pinned += lane.admission->pins().num_pages();
+    sessions += lane.admission->pins().num_sessions();
+    active += pool.num_used() - only_indexed - lane.admission->pins().num_pages();
     capacity += pool.capacity();
   }
   metrics_.kv_pages_free.Set(free);
   metrics_.kv_pages_active.Set(active);
   metrics_.kv_pages_cached.Set(cached);
+  metrics_.kv_pages_pinned.Set(pinned);
+  metrics_.sessions.Set(sessions);
   metrics_.kv_pages_capacity.Set(capacity);
   metrics_.kv_page_tokens.Set(kPageTokens);
-  metrics_.kv_usage_ratio.Set(capacity == 0 ? 0.0 : static_cast<double>(active) / capacity);
+  metrics_.kv_usage_ratio.Set(capacity == 0 ? 0.0
+                                            : static_cast<double>(active + pinned) / capacity);
 }
 
 void EngineCore::CheckInvariants() const {
@@ -136,7 +143,11 @@ void EngineCore::CheckLane(const Lane& lane) const {
     used += refs > 0;
   }
   VNSA_CHECK_EQ(used, admission.pool().num_used()) << "I1";
-  VNSA_CHECK_EQ(references_in_pool, int64_t{held} + admission.index().size()) << "I1";
+  const SessionPins& pins = admission.pins();
+  VNSA_CHECK_EQ(references_in_pool,
+                int64_t{held} + admission.index().size() + pins.num_references())
+      << "I1";
+  VNSA_CHECK_LE(pins.num_pages(), pins.limits().pages) << "I14";
 }
 
 }  // namespace videonsa

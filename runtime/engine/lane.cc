@@ -12,8 +12,8 @@ constexpr size_t kMaxVisuals = 64;
 
 }  // namespace
 
-Lane::Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes)
-    : index(idx), admission(std::make_unique<AdmissionPolicy>(info, hidden_bytes)) {}
+Lane::Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes, const SessionPins::Limits& pins)
+    : index(idx), admission(std::make_unique<AdmissionPolicy>(info, hidden_bytes, pins)) {}
 
 double Lane::SecondsAhead(double rank) const {
   double seconds = 0;
@@ -64,7 +64,7 @@ void Lane::Reset(const ExecutorInfo& info, int64_t hidden_bytes) {
   jobs_in_flight = 0;
   full = false;
   visuals_.clear();
-  admission = std::make_unique<AdmissionPolicy>(info, hidden_bytes);
+  admission = std::make_unique<AdmissionPolicy>(info, hidden_bytes, admission->pins().limits());
 }
 
 }  // namespace videonsa

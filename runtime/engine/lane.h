@@ -32,7 +32,7 @@ struct Lane {
     kLost,        ///< failed for good
   };
 
-  Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes);
+  Lane(int idx, const ExecutorInfo& info, int64_t hidden_bytes, const SessionPins::Limits& pins);
 
   /// Predicted seconds of prefills here that go before a request of `rank` and are not planned yet.
   double SecondsAhead(double rank) const;

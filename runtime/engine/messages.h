@@ -38,13 +38,18 @@ struct CancelMessage {
 };
 /// Ends everything that is left with what it has.
 struct EndAllMessage {};
+/// A session is over: its pages are let go.
+struct UnpinMessage {
+  SessionId session;
+};
 /// Look at the clock.
 struct TickMessage {};
 
 /// What the engine thread takes from its inbox. Messages about requests that have ended are
 /// dropped.
-using EngineMessage = std::variant<SubmitMessage, ReadyMessage, MediaMessage, FailMessage,
-                                   StopMessage, CancelMessage, EndAllMessage, TickMessage,
-                                   SequencesReleased, StepDone, WorkerFailed, WorkerRestarted>;
+using EngineMessage =
+    std::variant<SubmitMessage, ReadyMessage, MediaMessage, FailMessage, StopMessage, CancelMessage,
+                 EndAllMessage, UnpinMessage, TickMessage, SequencesReleased, StepDone,
+                 WorkerFailed, WorkerRestarted>;
 
 }  // namespace videonsa

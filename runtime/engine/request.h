@@ -40,6 +40,9 @@ struct Request {
   absl::Duration receive = absl::ZeroDuration();       ///< monotonic
   absl::Duration deadline = absl::InfiniteDuration();  ///< monotonic
   std::shared_ptr<AnswerStream> stream;
+  /// Full pages of prompt and answer are kept under this; may be null.
+  std::shared_ptr<SessionPin> pin;
+  bool must_pin = false;  ///< refuse what the ceilings on kept pages do not let in
   /// Set once by whoever ends the request first; read by media threads and the executor.
   std::shared_ptr<std::atomic<bool>> cancelled;
 };
@@ -48,8 +51,9 @@ struct Request {
 struct PreparedPrompt {
   /// Complete but for id, page_ids, cached_tokens and cancelled, which the engine sets.
   SequenceSpec spec;
-  /// PrefixKeys of the spec; empty if nothing may be shared.
+  /// PrefixKeys of the spec under `page_salt`; empty if nothing may be shared.
   std::vector<Sha256Digest> page_keys;
+  std::string page_salt;
   PairForecast forecast;
   PromptTokens prompt_tokens;
   /// The context, not the caller, decided sampling.max_output_tokens.

@@ -80,6 +80,8 @@ struct Sequence {
 
   // Answer as sampled.
   int output_tokens = 0;
+  std::vector<int32_t> output_ids;
+  bool ended_by_stop_token = false;
   int reused_visuals = 0;
 
   // How it ended; set once when the phase becomes kFinished.

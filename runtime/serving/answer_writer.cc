@@ -146,6 +146,7 @@ void AnswerWriter::NoteMatch() {
 
 void AnswerWriter::Emit(std::string text) {
   TokenChunk chunk = std::exchange(pending_, {});
+  text_ += text;
   chunk.text = std::move(text);
   if (unread_ || sink_->OnChunk(std::move(chunk))) return;
   unread_ = true;
@@ -168,6 +169,8 @@ void AnswerWriter::On(std::unique_ptr<FinishEvent> event) {
     event->result.matched_stop = *stops_.matched();
     event->result.usage.output_tokens = tokens_at_stop_;
   }
+  event->result.answer_text = std::move(text_);
+  if (stopped_) event->result.answer_ids.clear();  // their text goes on behind the stop string
   sink_->OnFinish(event->status, std::move(event->result));
   sink_.reset();
   stage_->Close();

@@ -117,6 +117,7 @@ class AnswerWriter : public AnswerStream, public std::enable_shared_from_this<An
   // Delivery thread only.
   std::shared_ptr<ResponseSink> sink_;
   IncrementalDetokenizer detokenizer_;
+  std::string text_;  // of the answer so far
   StopMatcher stops_;
   RequestId id_;
   TokenChunk pending_;  // tokens whose text is not complete yet

@@ -70,6 +70,12 @@ absl::Status CheckOptions(const RuntimeOptions& options) {
     return InvalidField("default_max_output_tokens", "is below 1");
   }
   if (options.patch_buffer_bytes < 1) return InvalidField("patch_buffer_bytes", "is below 1");
+  const auto is_share = [](double share) { return share >= 0 && share <= 1; };
+  if (!is_share(options.session_kv_share) || !is_share(options.tenant_session_kv_share)) {
+    return InvalidField("session_kv_share",
+                        absl::StrCat(options.session_kv_share, " or ",
+                                     options.tenant_session_kv_share, " is not in [0, 1]"));
+  }
   if (options.cpu_threads < 0) return InvalidField("cpu_threads", "is below 0");
   if (options.cpu_workers < 1 || options.cpu_workers > 64) {
     return InvalidField("cpu_workers", absl::StrCat(options.cpu_workers, " is not in [1, 64]"));
@@ -255,6 +261,8 @@ EngineOptions EngineOptionsOf(const RuntimeOptions& options, const ModelDescript
   EngineOptions engine;
   engine.max_running = options.max_running;
   engine.max_waiting = options.max_waiting;
+  engine.pinned_share = options.session_kv_share;
+  engine.tenant_pinned_share = options.tenant_session_kv_share;
   engine.step.prefill_tokens = ChunkTokens(options, model.device != "cpu");
   // Two layer-wise prefills of the longest prompt side by side.
   engine.hidden_bytes = 2 * info.max_context_tokens * info.hidden_row_bytes;

@@ -24,6 +24,7 @@ ChatTurn ToChatTurn(const Turn& turn, int& next_visual) {
     }
     out.parts.push_back(std::move(chat_part));
   }
+  if (turn.role == Role::kAssistant) out.token_ids = turn.token_ids;
   return out;
 }
 
@@ -65,6 +66,7 @@ absl::StatusOr<PromptLayout> PromptBuilder::LayOut(const GenerateRequest& reques
                                                    const std::vector<PromptVisual>& visuals) const {
   ChatPrompt chat;
   chat.system = request.system_instruction;
+  chat.open_turn = request.open_turn;
   int next_visual = 0;
   for (const Turn& turn : request.turns) chat.turns.push_back(ToChatTurn(turn, next_visual));
   VNSA_CHECK_EQ(static_cast<size_t>(next_visual), visuals.size());
@@ -99,7 +101,9 @@ absl::StatusOr<std::unique_ptr<PreparedPrompt>> PromptBuilder::Build(
   prompt->result.usage.prompt = prompt->prompt_tokens;
   prompt->result.attention = attention.effective;
   prompt->result.effective_generation = std::move(generation.effective);
-  prompt->page_keys = PrefixKeys(spec, absl::StrCat(setup_.model_salt, "|", request.tenant));
+  prompt->page_salt = absl::StrCat(setup_.model_salt, "|", request.tenant);
+  prompt->page_keys = PrefixKeys(spec, prompt->page_salt);
+  prompt->result.pinnable_pages = static_cast<int>(prompt->page_keys.size());
   return prompt;
 }
 

@@ -38,6 +38,9 @@ struct RuntimeOptions {
   int max_frames = 768;
   int default_max_output_tokens = 256;
   int max_output_tokens = 4096;
+  /// Share of the KV memory that sessions may keep, in all and one tenant's.
+  double session_kv_share = 0.5;
+  double tenant_session_kv_share = 0.25;
   PreprocessMode preprocess_mode = PreprocessMode::kLmmsEval;
 };
 
@@ -64,6 +67,7 @@ struct RuntimeStats {
   int waiting = 0;
   int64_t kv_pages_used = 0;
   int64_t kv_pages_total = 0;
+  int64_t kv_pages_pinned = 0;  ///< of those used: kept by sessions
   int64_t kv_page_bytes = 0;
   int decoder_processes = 0;
   int cpu_threads = 0;
@@ -90,6 +94,9 @@ class Runtime {
 
   /// Stops a request wherever it is; its sink gets CANCELLED unless it has finished. Idempotent.
   virtual void Cancel(RequestId id) = 0;
+
+  /// Lets the pages of a session go; `pin.closed` must be set. Idempotent.
+  virtual void Unpin(const SessionPin& pin) = 0;
 
   /// Cost of a request: probes the media, lays out the prompt, runs nothing else.
   virtual absl::StatusOr<EstimateResult> Estimate(const GenerateRequest& request) = 0;

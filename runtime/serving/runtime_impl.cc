@@ -31,6 +31,9 @@ absl::Status CheckRequest(const GenerateRequest& request) {
   if (request.turns.back().role != Role::kUser) {
     return InvalidField("question.turns", "the last turn must be the user's");
   }
+  if (request.must_pin && request.pin == nullptr) {
+    return InvalidField("question.session", "pages are to be kept, but for no session");
+  }
   return absl::OkStatus();
 }
 
@@ -98,6 +101,8 @@ absl::StatusOr<RequestId> RuntimeImpl::Submit(GenerateRequest request,
   engine_request.receive = job.receive;
   engine_request.deadline = request.deadline;
   engine_request.stream = job.writer;
+  engine_request.pin = request.pin;
+  engine_request.must_pin = request.must_pin;
   absl::StatusOr<RequestId> id = engine_.Submit(std::move(engine_request));
   if (!id.ok()) {
     delivery_.Close();
@@ -160,8 +165,10 @@ int64_t RuntimeImpl::PatchBytes(const PromptVisual& visual) {
   return visual.visual.grid.num_patches() * kPatchDim * int64_t{sizeof(float)};
 }
 
-bool RuntimeImpl::IsStreamed(const PromptVisual& visual) const {
-  return !visual.visual.report.image && PatchBytes(visual) > parts_.patch_buffer_bytes;
+// A stream is decoded once the worker asks for it: never, if pages or features cover the clip.
+bool RuntimeImpl::IsStreamed(const GenerateRequest& request, const PromptVisual& visual) const {
+  if (visual.visual.report.image) return false;
+  return request.expects_reuse || PatchBytes(visual) > parts_.patch_buffer_bytes;
 }
 
 void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals) {
@@ -173,7 +180,7 @@ void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals
       if (std::holds_alternative<TextPart>(part)) continue;
       const size_t i = place++;
       const auto* video = std::get_if<VideoPart>(&part);
-      if (video == nullptr || !IsStreamed(visuals[i])) continue;
+      if (video == nullptr || !IsStreamed(job.request, visuals[i])) continue;
       visuals[i].key = VisualKey(job.request.tenant, *video, parts_.facts.preprocess_mode);
       clips.parts.push_back(*video);
       clips.grids.push_back(visuals[i].visual.grid);
@@ -250,7 +257,9 @@ absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& requ
   int64_t patch_bytes = 0;
   for (const PromptVisual& visual : visuals) {
     patches += static_cast<double>(visual.visual.grid.num_patches());
-    patch_bytes += IsStreamed(visual) ? parts_.patch_buffer_bytes : PatchBytes(visual);
+    patch_bytes += IsStreamed(request, visual)
+                       ? std::min(PatchBytes(visual), parts_.patch_buffer_bytes)
+                       : PatchBytes(visual);
   }
   EstimateResult estimate;
   for (const PromptVisual& visual : visuals) {
@@ -301,6 +310,7 @@ RuntimeStats RuntimeImpl::Stats() const {
   stats.waiting = engine_.num_waiting();
   stats.kv_pages_used = snapshot.pages_used;
   stats.kv_pages_total = snapshot.pages_total;
+  stats.kv_pages_pinned = snapshot.pages_pinned;
   stats.kv_page_bytes = builder_.info().page_bytes;
   stats.decoder_processes = parts_.media->num_decoders();
   stats.cpu_threads = parts_.cpu_threads;

@@ -53,6 +53,7 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   absl::StatusOr<RequestId> Submit(GenerateRequest request,
                                    std::shared_ptr<ResponseSink> sink) override;
   void Cancel(RequestId id) override;
+  void Unpin(const SessionPin& pin) override { engine_.Unpin(pin.id); }
   absl::StatusOr<EstimateResult> Estimate(const GenerateRequest& request) override;
   absl::StatusOr<MediaFacts> Probe(const MediaSource& source) override;
   const ModelFacts& model() const override { return parts_.facts; }
@@ -80,7 +81,7 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   absl::StatusOr<std::vector<PromptVisual>> PlanAndCheck(const GenerateRequest& request);
   absl::Status LoadVisuals(const Job& job, std::vector<PromptVisual>& visuals);
   static int64_t PatchBytes(const PromptVisual& visual);
-  bool IsStreamed(const PromptVisual& visual) const;
+  bool IsStreamed(const GenerateRequest& request, const PromptVisual& visual) const;
   void OpenStreams(const Job& job, std::vector<PromptVisual>& visuals);
   absl::StatusOr<std::vector<PromptVisual>> PlanVisuals(const GenerateRequest& request);
   static int64_t PeakBytes(const EstimateResult& estimate, int64_t patch_bytes,

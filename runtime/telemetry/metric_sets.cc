@@ -56,7 +56,10 @@ EngineMetrics EngineMetrics::Create(MetricsRegistry& registry) {
                                              "Visuals found in the feature cache.");
   m.feature_cache_bytes =
       registry.AddGauge("videonsa_feature_cache_bytes", "Bytes of cached vision features.");
-  m.sessions = registry.AddGauge("videonsa_sessions", "Pinned sessions.");
+  m.sessions = registry.AddGauge("videonsa_sessions", "Sessions that keep KV pages.");
+  m.sessions_unpinned =
+      registry.AddCounter("videonsa_sessions_unpinned_total",
+                          "Sessions that lost their KV pages to a question that needed them.");
   return m;
 }
 

@@ -36,7 +36,8 @@ struct EngineMetrics {
   Counter prefix_cache_query_tokens, prefix_cache_hit_tokens;
   Counter feature_cache_queries, feature_cache_hits;
   Gauge feature_cache_bytes;
-  Gauge sessions;
+  Gauge sessions;             ///< that keep pages
+  Counter sessions_unpinned;  ///< lost their pages to a request that needed them
 };
 
 /// How a decoder process ended.

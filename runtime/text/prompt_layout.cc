@@ -82,7 +82,7 @@ class Renderer {
       return InvalidField("visuals", absl::StrCat(prompt_.visuals.size(), " given, ", next_visual_,
                                                   " used by the turns"));
     }
-    if (prompt_.generation_prompt) {
+    if (prompt_.generation_prompt && !prompt_.open_turn) {
       VNSA_RETURN_IF_ERROR(Control(tokens_.im_start));
       absl::StrAppend(&text_, "assistant\n");
     }
@@ -121,6 +121,11 @@ class Renderer {
     const ChatTurn& turn = prompt_.turns[turn_idx];
     VNSA_RETURN_IF_ERROR(Control(tokens_.im_start));
     absl::StrAppend(&text_, RoleName(turn.role), "\n");
+    if (StandsAsIds(turn)) {
+      VNSA_RETURN_IF_ERROR(FlushText());
+      ids_.insert(ids_.end(), turn.token_ids.begin(), turn.token_ids.end());
+      return EndTurn();
+    }
     for (size_t i = 0; i < turn.parts.size(); ++i) {
       const ChatPart& part = turn.parts[i];
       const std::string field = absl::StrCat("turns[", turn_idx, "].parts[", i, "]");
@@ -131,7 +136,18 @@ class Renderer {
         text_ += part.text;
       }
     }
+    if (prompt_.open_turn && turn_idx + 1 == prompt_.turns.size()) return absl::OkStatus();
     return EndTurn();
+  }
+
+  // A model may generate anything; pads in a prompt belong to visuals alone.
+  bool StandsAsIds(const ChatTurn& turn) const {
+    const auto marks_visual = [this](int32_t id) {
+      return id == tokens_.vision_start || id == tokens_.vision_end || id == tokens_.image_pad ||
+             id == tokens_.video_pad;
+    };
+    return !turn.token_ids.empty() &&
+           std::none_of(turn.token_ids.begin(), turn.token_ids.end(), marks_visual);
   }
 
   absl::Status RenderVisual(const std::string& field, int visual_idx) {

@@ -31,6 +31,8 @@ enum class ChatRole { kUser, kAssistant, kSystem };
 struct ChatTurn {
   ChatRole role = ChatRole::kUser;
   std::vector<ChatPart> parts;
+  /// Stand in place of the parts if there are any and none is a control token of visuals.
+  std::vector<int32_t> token_ids;
 };
 struct ChatPrompt {
   /// Empty: the model's default, unless the first turn is a system turn.
@@ -38,6 +40,7 @@ struct ChatPrompt {
   std::vector<ChatTurn> turns;
   std::vector<VisualShape> visuals;  ///< each is used by exactly one part, in order
   bool generation_prompt = true;     ///< ends with the head of an assistant turn
+  bool open_turn = false;            ///< ends inside the last turn, whatever generation_prompt says
   bool number_visuals = false;       ///< writes "Picture 1: ", "Video 1: " before visuals
 };
 

@@ -340,21 +340,5 @@ TEST(Estimate, SaysCostAndWhyNot) {
   EXPECT_EQ(response.kv_bytes(), response.kv_pages() * 65536);
 }
 
-TEST(Unimplemented, SaysSo) {
-  TestServer server;
-  grpc::ClientContext context;
-  v1::CreateSessionResponse response;
-  const grpc::Status status =
-      server.questions().CreateSession(&context, v1::CreateSessionRequest(), &response);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  EXPECT_EQ(ReasonOf(status), "NOT_IMPLEMENTED");
-  EXPECT_THAT(status.error_message(), HasSubstr("CreateSession"));
-  grpc::ClientContext many_context;
-  auto reader = server.questions().AskMany(&many_context, v1::AskManyRequest());
-  v1::AskManyResponse answer;
-  EXPECT_FALSE(reader->Read(&answer));
-  EXPECT_EQ(ReasonOf(reader->Finish()), "NOT_IMPLEMENTED");
-}
-
 }  // namespace
 }  // namespace videonsa

@@ -392,12 +392,6 @@ TEST_F(QuestionParserTest, UnknownClipIsTheResolversError) {
   EXPECT_EQ(Parse(question).status().code(), absl::StatusCode::kNotFound);
 }
 
-TEST_F(QuestionParserTest, SessionsAreNotThereYet) {
-  v1::Question question = GoodQuestion();
-  question.set_session("sessions/1");
-  EXPECT_EQ(Parse(question).status().code(), absl::StatusCode::kUnimplemented);
-}
-
 // ---- results
 
 TEST(ResultConversion, EvidenceFollowsTheFramesOfTheBlocks) {

@@ -7,6 +7,19 @@
 #include "runtime/engine/prefix_keys.h"
 
 namespace videonsa {
+namespace {
+
+// What follows from the tokens.
+void Complete(const PromptShape& shape, PreparedPrompt& prompt) {
+  const SequenceSpec& spec = prompt.spec;
+  prompt.page_salt = shape.tenant;
+  prompt.page_keys = PrefixKeys(spec, prompt.page_salt);
+  prompt.forecast = ForecastPairs(VisionRows(spec), spec.attention);
+  prompt.prompt_tokens.vision = shape.frames * 4;
+  prompt.prompt_tokens.text = static_cast<int64_t>(spec.token_ids.size()) - shape.frames * 4;
+}
+
+}  // namespace
 
 std::unique_ptr<PreparedPrompt> MakePrompt(const PromptShape& shape) {
   auto prompt = std::make_unique<PreparedPrompt>();
@@ -46,10 +59,26 @@ std::unique_ptr<PreparedPrompt> MakePrompt(const PromptShape& shape) {
     spec.attention.selected_blocks = 4;
     spec.attention.window_tokens = 64;
   }
-  prompt->page_keys = PrefixKeys(spec, shape.tenant);
-  prompt->forecast = ForecastPairs(VisionRows(spec), spec.attention);
-  prompt->prompt_tokens.vision = shape.frames * 4;
-  prompt->prompt_tokens.text = length - shape.frames * 4;
+  Complete(shape, *prompt);
+  return prompt;
+}
+
+std::unique_ptr<PreparedPrompt> ContinuePrompt(const PromptShape& shape,
+                                               const std::vector<int32_t>& tokens) {
+  std::unique_ptr<PreparedPrompt> prompt = MakePrompt(shape);
+  SequenceSpec& spec = prompt->spec;
+  const size_t before = spec.token_ids.size();
+  spec.token_ids.insert(spec.token_ids.end(), tokens.begin(), tokens.end());
+  const std::vector<int32_t> old = std::exchange(spec.positions, {});
+  for (size_t axis = 0; axis < 3; ++axis) {
+    spec.positions.insert(spec.positions.end(), old.begin() + axis * before,
+                          old.begin() + (axis + 1) * before);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      spec.positions.push_back(spec.next_position + static_cast<int32_t>(i));
+    }
+  }
+  spec.next_position += static_cast<int32_t>(tokens.size());
+  Complete(shape, *prompt);
   return prompt;
 }
 

@@ -28,6 +28,10 @@ struct PromptShape {
 /// A prompt as the media stage would hand it over, with page keys and forecast.
 std::unique_ptr<PreparedPrompt> MakePrompt(const PromptShape& shape);
 
+/// The prompt of `shape` that goes on with `tokens`, one position each.
+std::unique_ptr<PreparedPrompt> ContinuePrompt(const PromptShape& shape,
+                                               const std::vector<int32_t>& tokens);
+
 /// An answer stream that writes down what it gets and checks the order of calls.
 class RecordingStream : public AnswerStream {
  public:

@@ -1,6 +1,7 @@
 #include "tests/support/fake_executor.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <utility>
 
@@ -29,13 +30,25 @@ bool IsLayerwise(const SequenceSpec& spec) {
   return spec.attention.semantics == AttentionSemantics::kReleasedNsa;
 }
 
+// What a row holds of its token.
+uint64_t TokenRow(int32_t token, std::array<int32_t, 3> position) {
+  uint64_t content = Mix(static_cast<uint32_t>(token), 1);
+  for (const int32_t axis : position) content = Mix(content, static_cast<uint32_t>(axis));
+  return content;
+}
+
+// What the row of answer token `fed` holds: the same as one of a prompt that goes on with it.
+uint64_t AnswerRow(const SequenceSpec& spec, int32_t token, int fed) {
+  const int32_t at = spec.next_position + fed;
+  return TokenRow(token, {at, at, at});
+}
+
 // What row `row` of the prompt holds by itself.
 uint64_t PromptRow(const SequenceSpec& spec, int row) {
   const size_t length = spec.token_ids.size();
-  uint64_t content = Mix(static_cast<uint32_t>(spec.token_ids[row]), 1);
-  for (int axis = 0; axis < 3; ++axis) {
-    content = Mix(content, static_cast<uint32_t>(spec.positions[axis * length + row]));
-  }
+  uint64_t content = TokenRow(
+      spec.token_ids[row],
+      {spec.positions[row], spec.positions[length + row], spec.positions[2 * length + row]});
   for (const VisionSpan& span : spec.vision_spans) {
     if (row < span.token_begin || row >= span.token_begin + span.num_tokens) continue;
     content = Mix(content, static_cast<uint64_t>(row - span.token_begin));
@@ -213,7 +226,7 @@ absl::StatusOr<StepResult> FakeExecutor::Run(const StepPlan& plan) {
     if (Skipped(state, result)) continue;
     VNSA_CHECK_GT(state.outputs, 0) << "decode before prefill";
     const int row = static_cast<int>(state.spec.token_ids.size()) + state.outputs - 1;
-    WriteRow(state, row, Mix(static_cast<uint32_t>(state.last_token), 2));
+    WriteRow(state, row, AnswerRow(state.spec, state.last_token, state.outputs - 1));
     Sample(state, result);
     result.decode_time += absl::Microseconds(50);
   }
@@ -252,7 +265,7 @@ std::vector<int32_t> FakeExecutor::AnswerAlone(const SequenceSpec& spec, const E
     const int32_t token = TokenOf(fold, spec, info.vocab_size);
     answer.push_back(token);
     if (IsStopToken(token) && !spec.sampling.suppress_eos) break;
-    chain = Mix(chain, Mix(static_cast<uint32_t>(token), 2));
+    chain = Mix(chain, AnswerRow(spec, token, static_cast<int>(answer.size()) - 1));
     fold = Mix(fold, chain);
   }
   return answer;

@@ -139,6 +139,11 @@ void FakeRuntime::Cancel(RequestId id) {
   }
 }
 
+void FakeRuntime::Unpin(const SessionPin&) {
+  absl::MutexLock lock(&mutex_);
+  ++unpinned_;
+}
+
 absl::StatusOr<EstimateResult> FakeRuntime::Estimate(const GenerateRequest& request) {
   EstimateResult result;
   result.prompt.text = static_cast<int64_t>(KeyOf(request).size());
@@ -217,6 +222,11 @@ int FakeRuntime::submitted() const {
 int FakeRuntime::cancelled() const {
   absl::MutexLock lock(&mutex_);
   return cancelled_;
+}
+
+int FakeRuntime::unpinned() const {
+  absl::MutexLock lock(&mutex_);
+  return unpinned_;
 }
 
 int FakeRuntime::open() const {
@@ -320,6 +330,7 @@ bool FakeRuntime::StepJob(Job& job, bool token) {
   TokenChunk chunk;
   chunk.text = TokenText(job.request, job.given, options_.token_bytes);
   chunk.token_count = 1;
+  job.text += chunk.text;
   if (job.request.generation.want_logprobs) chunk.logprobs.push_back({job.given, -0.5F, {}});
   const bool read = job.sink->OnChunk(std::move(chunk));
   ++job.given;
@@ -347,6 +358,12 @@ void FakeRuntime::Finish(Job& job, const absl::Status& status, FinishReason reas
   result.account.layers[1].dense = 55;
   result.account.dense_pairs = 110;
   result.effective_generation = job.request.generation;
+  result.answer_text = std::move(job.text);
+  for (int i = 0; i < job.given; ++i) result.answer_ids.push_back(i);
+  result.pinnable_pages = static_cast<int>(job.request.turns.size());
+  if (status.ok() && job.request.pin != nullptr && !job.request.pin->closed.load()) {
+    job.request.pin->pages = std::min(result.pinnable_pages, options_.most_pinned);
+  }
   job.sink->OnFinish(status, std::move(result));
   job.sink.reset();
 }

@@ -22,7 +22,8 @@ struct FakeOptions {
   absl::Duration step = absl::ZeroDuration();
   /// Bytes of one token's text, at least; longer ones make readers fall behind.
   int token_bytes = 0;
-  bool manual = false;  ///< steps only when told by Step
+  int most_pinned = 1000;  ///< pages that a session may keep
+  bool manual = false;     ///< steps only when told by Step
 
   FakeOptions();
 };
@@ -41,6 +42,8 @@ class FakeRuntime : public Runtime {
   absl::StatusOr<RequestId> Submit(GenerateRequest request,
                                    std::shared_ptr<ResponseSink> sink) override;
   void Cancel(RequestId id) override;
+  /// Notes it; a request that ends well keeps one page for each turn of its question.
+  void Unpin(const SessionPin& pin) override;
   absl::StatusOr<EstimateResult> Estimate(const GenerateRequest& request) override;
   /// READY unless the file begins with "bad" (MEDIA_CORRUPT) or "die" (DECODER_DIED).
   absl::StatusOr<MediaFacts> Probe(const MediaSource& source) override;
@@ -54,6 +57,7 @@ class FakeRuntime : public Runtime {
   void Break();
   int submitted() const;
   int cancelled() const;
+  int unpinned() const;  ///< calls of Unpin
   /// Open questions.
   int open() const;
   /// Waits until no question is open; false if `limit` passes first.
@@ -75,6 +79,7 @@ class FakeRuntime : public Runtime {
     std::shared_ptr<ResponseSink> sink;
     int tokens = 0;  // of the answer
     int given = 0;
+    std::string text;  // of the answer so far
     bool cancelled = false;
     bool drained = false;
     bool begun = false;
@@ -95,6 +100,7 @@ class FakeRuntime : public Runtime {
   int steps_ ABSL_GUARDED_BY(mutex_) = 0;  // manual steps still to do
   int submitted_ ABSL_GUARDED_BY(mutex_) = 0;
   int cancelled_ ABSL_GUARDED_BY(mutex_) = 0;
+  int unpinned_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);

@@ -10,7 +10,7 @@ SEED ?= 1
 TARGET ?= all
 SECONDS ?= 60
 
-.PHONY: help deps cuda-toolkit build test demo serve bench gpu lint accuracy train-test long-prompt container deploy-check fuzz dashboard clean
+.PHONY: help deps cuda-toolkit build test demo serve bench identity soak gpu lint accuracy train-test long-prompt container deploy-check fuzz dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,13 @@ serve: build ## run the server in the foreground (LISTEN=, MODEL=)
 
 bench: build ## run the benchmarks of tests/bench and print their tables
 	@tests/bench/run_all.sh $(BUILD)
+
+identity: build ## 200 mixed requests, 32 at once, give token for token the answers of each alone
+	@VIDEONSA_IDENTITY_REQUESTS=200 VIDEONSA_IDENTITY_STREAMS=32 \
+	  $(BUILD)/tests/e2e_identity_test | grep -E "identity:|OK|FAILED|Failure"
+
+soak: build ## load with faults for MINUTES=n (default 2); exit 1 if an answer is lost or wrong
+	@VIDEONSA_SOAK_MINUTES=$(or $(MINUTES),2) $(BUILD)/tests/e2e_soak_test | grep -E "soak:|OK|FAILED|Failure"
 
 gpu: build ## check and time the CUDA worker on this machine's GPU
 	@tests/cuda/run_gpu.sh $(BUILD)/bin

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <deque>
 #include <map>
@@ -46,6 +47,9 @@ class RandomRun {
     options_.step.seconds = 0.003;
     options_.step.prefill_tokens = 256;
     options_.hidden_bytes = 600 * 256;
+    options_.pinned_share = 0.4;
+    options_.tenant_pinned_share = 0.3;
+    for (std::shared_ptr<SessionPin>& pin : pins_) pin = MakePin();
     core_ = std::make_unique<EngineCore>(options_, fake_.info, clock_, nullptr);
   }
 
@@ -63,6 +67,7 @@ class RandomRun {
   int lost() const { return lost_; }
   int restarts() const { return restarts_; }
   int streamed() const { return streamed_; }
+  int most_pinned() const { return most_pinned_; }
 
  private:
   struct FakeWorker {
@@ -99,6 +104,7 @@ class RandomRun {
       core_->Handle(TickMessage{});
     } else if (kind < 39) {
       RestartOne();
+      if (Draw(8) == 0) EndSession(Draw(kPins));
     } else if (kind < 68) {
       Submit1Job();
     } else {
@@ -138,8 +144,24 @@ class RandomRun {
     }
     request.stream = client.stream;
     request.cancelled = client.cancelled;
+    if (Draw(3) == 0) {
+      request.pin = pins_[2 * Draw(kPins / 2) + (client.shape.tenant == "b" ? 1 : 0)];
+    }
     core_->Handle(SubmitMessage{std::move(request), 0});
     open_.push_back(client);
+  }
+
+  // Sessions of even number are one tenant's, the others the other's.
+  static constexpr int kPins = 8;
+  std::shared_ptr<SessionPin> MakePin() {
+    return std::make_shared<SessionPin>(SessionId{++next_pin_});
+  }
+  void EndSession(int i) {
+    pins_[i]->closed = true;
+    core_->Handle(UnpinMessage{pins_[i]->id});
+    EXPECT_EQ(pins_[i]->pages.load(), 0);
+    most_pinned_ = std::max(most_pinned_, core_->Snapshot().pages_pinned);
+    pins_[i] = MakePin();
   }
 
   // News of the sources come with later events, several as one, as through the real inbox.
@@ -335,6 +357,7 @@ class RandomRun {
       Collect();
     }
     EXPECT_TRUE(open_.empty()) << open_.size() << " requests never ended";
+    for (int i = 0; i < kPins; ++i) EndSession(i);
     for (int round = 0; round < 1000; ++round) {  // the last releases
       Submit1Job();
       DoJob();
@@ -367,6 +390,9 @@ class RandomRun {
   std::vector<Client> open_;
   std::map<int, std::map<uint64_t, int>> idle_steps_;  // by worker and sequence
   uint64_t next_id_ = 1;
+  std::array<std::shared_ptr<SessionPin>, kPins> pins_;
+  uint64_t next_pin_ = 0;
+  int most_pinned_ = 0;
   int lost_ = 0;  // failures of workers
   int restarts_ = 0;
   int answered_ = 0;
@@ -382,7 +408,7 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   const int events = length != nullptr ? std::atoi(length) : 50'000;
   const uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
   const uint64_t last = only != nullptr ? first : 24;
-  int answered = 0, reused = 0, lost = 0, restarts = 0, streamed = 0;
+  int answered = 0, reused = 0, lost = 0, restarts = 0, streamed = 0, most_pinned = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomRun run(seed, 1 + static_cast<int>(seed % 2));
@@ -392,6 +418,7 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
     lost += run.lost();
     restarts += run.restarts();
     streamed += run.streamed();
+    most_pinned = std::max(most_pinned, run.most_pinned());
     if (HasFailure()) {
       std::printf("failed with VIDEONSA_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
       return;
@@ -399,9 +426,9 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   }
   std::printf(
       "seeds %llu..%llu: %d events each, %d undisturbed answers, %d with reused pages, %d with "
-      "streamed clips, %d workers failed, %d restarted\n",
+      "streamed clips, %d workers failed, %d restarted, up to %d pages pinned\n",
       static_cast<unsigned long long>(first), static_cast<unsigned long long>(last), events,
-      answered, reused, streamed, lost, restarts);
+      answered, reused, streamed, lost, restarts, most_pinned);
   EXPECT_GT(answered, 100);
   EXPECT_GT(reused, 10);
   if (only == nullptr) {
@@ -409,6 +436,7 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
     EXPECT_GT(restarts, 10);
   }
   EXPECT_GT(streamed, 20);
+  EXPECT_GT(most_pinned, 3);
 }
 
 }  // namespace

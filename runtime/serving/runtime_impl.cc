@@ -182,6 +182,11 @@ void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals
       const auto* video = std::get_if<VideoPart>(&part);
       if (video == nullptr || !IsStreamed(job.request, visuals[i])) continue;
       visuals[i].key = VisualKey(job.request.tenant, *video, parts_.facts.preprocess_mode);
+      // What an earlier load cost is not this request's; the stream tells what it costs itself.
+      LoadedVisual& planned = visuals[i].visual;
+      planned.patches = nullptr;
+      planned.report.frames_decoded = 0;
+      planned.decode_time = planned.preprocess_time = absl::ZeroDuration();
       clips.parts.push_back(*video);
       clips.grids.push_back(visuals[i].visual.grid);
       places.push_back(i);

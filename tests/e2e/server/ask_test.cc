@@ -128,9 +128,9 @@ TEST_F(AskTest, MetricsCountTheQuestions) {
   pb::AskResult result;
   ASSERT_TRUE(Ask(ClipQuestion("", "Hello"), &result).ok());
   const std::string metrics = Scrape();
-  for (const char* name :
-       {"videonsa_requests_total", "videonsa_output_tokens_total", "videonsa_kv_pages{",
-        "videonsa_batch_tokens", "videonsa_frames_decoded_total", "process_resident_memory_bytes"}) {
+  for (const char* name : {"videonsa_requests_total", "videonsa_output_tokens_total",
+                           "videonsa_kv_pages{", "videonsa_batch_tokens",
+                           "videonsa_frames_decoded_total", "process_resident_memory_bytes"}) {
     EXPECT_TRUE(absl::StrContains(metrics, name)) << name;
   }
 }

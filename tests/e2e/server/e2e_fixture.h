@@ -67,6 +67,7 @@ class ServerTest : public ::testing::Test {
     std::filesystem::remove_all(scratch_);
   }
   static void StartServer(std::vector<std::string> extra_flags = {}) {
+    server_.reset();  // the clip folder is one process's
     const absl::Status started =
         ServerProcess::Start({.binary = VIDEONSA_BIN_DIR "/videonsa-server",
                               .model_dir = model_dir_,

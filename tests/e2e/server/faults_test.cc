@@ -65,7 +65,8 @@ TEST_F(FaultsTest, WrongFieldsAreNamed) {
   const Case cases[] = {
       {"turns", [](pb::Question* q) { q->clear_turns(); }},
       {"role", [](pb::Question* q) { q->mutable_turns(0)->set_role(pb::Turn::ROLE_UNSPECIFIED); }},
-      {"role", [](pb::Question* q) { q->mutable_turns(0)->set_role(static_cast<pb::Turn::Role>(9)); }},
+      {"role",
+       [](pb::Question* q) { q->mutable_turns(0)->set_role(static_cast<pb::Turn::Role>(9)); }},
       {"fps",
        [](pb::Question* q) {
          q->mutable_turns(0)->mutable_parts(0)->mutable_clip()->mutable_sampling()->set_fps(-1);
@@ -77,7 +78,8 @@ TEST_F(FaultsTest, WrongFieldsAreNamed) {
        }},
       {"temperature", [](pb::Question* q) { q->mutable_generation()->set_temperature(-1); }},
       {"top_p", [](pb::Question* q) { q->mutable_generation()->set_top_p(0); }},
-      {"max_output_tokens", [](pb::Question* q) { q->mutable_generation()->set_max_output_tokens(0); }},
+      {"max_output_tokens",
+       [](pb::Question* q) { q->mutable_generation()->set_max_output_tokens(0); }},
       {"max_budget_fraction",
        [](pb::Question* q) { q->mutable_attention()->set_max_budget_fraction(1.5); }},
       {"selected_blocks", [](pb::Question* q) { q->mutable_attention()->set_selected_blocks(0); }},
@@ -89,7 +91,8 @@ TEST_F(FaultsTest, WrongFieldsAreNamed) {
     c.spoil(&question);
     pb::AskResult result;
     const grpc::Status status = Ask(question, &result);
-    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << c.field << ": " << status.error_message();
+    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT)
+        << c.field << ": " << status.error_message();
     EXPECT_THAT(status.error_message(), ::testing::HasSubstr(c.field));
     EXPECT_FALSE(ReasonOf(status).empty()) << c.field;
   }
@@ -101,7 +104,8 @@ TEST_F(FaultsTest, TooLongTextAndUnknownClipsAreRefused) {
   grpc::Status status = Ask(ClipQuestion("", std::string(3 << 20, 'a')), &result);
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << status.error_message();
   pb::Question question = ClipQuestion("", "What?");
-  question.mutable_turns(0)->add_parts()->mutable_clip()->set_clip("clips/aaaaaaaaaaaaaaaaaaaaaaaaaa");
+  question.mutable_turns(0)->add_parts()->mutable_clip()->set_clip(
+      "clips/aaaaaaaaaaaaaaaaaaaaaaaaaa");
   status = Ask(question, &result);
   EXPECT_EQ(status.error_code(), grpc::NOT_FOUND) << status.error_message();
   ExpectHealthy();

@@ -51,6 +51,7 @@ pb::Question QuestionOf(int i) {
   pb::GenerationConfig& generation = *question.mutable_generation();
   generation.set_top_logprobs(i % 2);
   generation.set_seed(1000 + i);
+  generation.set_ignore_eos(i % 3 != 1);  // the model's own answers are short
   if (i % 5 >= 3) {
     generation.set_temperature(0.5f + 0.1f * static_cast<float>(i % 6));
     generation.set_top_p(0.9f);

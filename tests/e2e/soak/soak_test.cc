@@ -38,6 +38,7 @@ namespace {
 constexpr int kClients = 10;
 constexpr int kQuestions = 18;
 constexpr int kWorkers = 2;
+constexpr int kTurns = 3;
 constexpr int kMaxTokens = 40;
 // Longer than anything may take; a call that runs into it is lost.
 constexpr auto kLost = std::chrono::seconds(120);
@@ -120,19 +121,10 @@ class SoakTest : public ::testing::Test {
       ASSERT_TRUE(status.ok()) << i << ": " << status.error_message();
       expected_.push_back(result.text());
     }
-    // A conversation as fresh requests.
-    v1::Question talk = QuestionOf(0);
-    for (int turn = 0; turn < 3; ++turn) {
-      v1::AskResult result;
-      ASSERT_TRUE(Ask(Stub().get(), talk, &result).ok());
-      talk_.push_back(result.text());
-      v1::Turn& answer = *talk.add_turns();
-      answer.set_role(v1::Turn::ROLE_ASSISTANT);
-      answer.add_parts()->set_text(result.text());
-      v1::Turn& next = *talk.add_turns();
-      next.set_role(v1::Turn::ROLE_USER);
-      next.add_parts()->set_text(absl::StrCat("and ", turn, "?"));
-    }
+    // What a session answers alone. That it is what a fresh request answers is shown elsewhere
+    // (session_model_test): as text, answers of a random model do not encode to what was generated.
+    Session(Stub().get(), false);
+    ASSERT_EQ(talk_.size(), static_cast<size_t>(kTurns));
   }
 
   std::unique_ptr<Executor> MakeExecutor(int worker) {
@@ -142,6 +134,7 @@ class SoakTest : public ::testing::Test {
     options.threads = 1;
     options.kv_bytes = 4 << 20;
     options.max_rows = 128;
+    options.feature_cache_bytes = 1 << 20;
     auto created = CreateExecutor(options);
     EXPECT_TRUE(created.ok()) << created.status();
     return std::make_unique<FaultyExecutor>(*std::move(created), &fail_[worker]);
@@ -171,6 +164,7 @@ class SoakTest : public ::testing::Test {
     parts.engine.step.prefill_tokens = 128;
     parts.engine.step.seconds = 0.005;
     parts.metrics = &metrics_;
+    parts.patch_cache_bytes = 2 << 20;
     return std::make_unique<RuntimeImpl>(std::move(parts), Clock::Real());
   }
 
@@ -319,7 +313,8 @@ class SoakTest : public ::testing::Test {
     context.set_deadline(std::chrono::system_clock::now() + kLost);
     const grpc::Status created = stub->CreateSession(&context, create, &session);
     if (!created.ok()) return Judge(created, "", "");
-    for (size_t turn = 0; turn < talk_.size(); ++turn) {
+    const bool first_time = talk_.empty();
+    for (int turn = 0; turn < kTurns; ++turn) {
       v1::Question question;
       question.set_session(session.session());
       *question.mutable_generation() = first.generation();
@@ -329,7 +324,8 @@ class SoakTest : public ::testing::Test {
                                            : absl::StrCat("and ", turn - 1, "?"));
       v1::AskResult result;
       const grpc::Status status = Ask(stub, question, &result);
-      Judge(status, result.text(), talk_[turn]);
+      if (first_time && status.ok()) talk_.push_back(result.text());
+      Judge(status, result.text(), talk_[static_cast<size_t>(turn)]);
       if (!status.ok()) break;  // the session is as it was before this turn
     }
     ++tally_.sessions;
@@ -512,7 +508,9 @@ TEST_F(SoakTest, NothingIsLostNothingIsWrongNothingIsLeft) {
   EXPECT_EQ(server_->core().sessions.size(), 0);
   EXPECT_LE(files, files_before + 8);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LE(resident, 1.15 * resident_before + 8);  // a sanitizer keeps what was freed
+  // A sanitizer keeps what was freed, and seconds are too short for all arenas to have their size.
+  const double slack = length < absl::Minutes(1) ? 100 : 8;
+  EXPECT_LE(resident, 1.15 * resident_before + slack);
 #endif
   EXPECT_GT(tally_.answered, 0);
   EXPECT_EQ(tally_.lost, 0);

@@ -82,6 +82,7 @@ void AskManyRun::Start(PreparedQuestion shared) {
   runtime_ = shared.runtime;
   first_ = std::move(shared.parsed.request);
   turn_ = std::move(shared.turn);
+  trace_ = std::move(shared.trace);
   holds_ = std::move(shared.parsed.holds);
   pin_ = core_.sessions.MakePin();
   Ask(0);
@@ -99,7 +100,7 @@ void AskManyRun::Ask(int index) {
       request.expects_reuse = true;
     }
   }
-  auto sink = std::make_shared<MeteredSink>(core_.quotas, request.tenant,
+  auto sink = std::make_shared<MeteredSink>(core_, request.tenant, trace_,
                                             std::make_shared<Sink>(shared_from_this(), index));
   // The runtime may answer before Submit returns.
   const absl::StatusOr<RequestId> id = runtime_->Submit(std::move(request), std::move(sink));

@@ -69,6 +69,7 @@ class AskManyRun : public Watched, public std::enable_shared_from_this<AskManyRu
   GenerateRequest first_;
   std::shared_ptr<SessionPin> pin_;
   std::shared_ptr<SessionTurn> turn_;
+  QuestionTrace trace_;
   std::vector<std::shared_ptr<void>> holds_;
 
   mutable absl::Mutex mutex_;

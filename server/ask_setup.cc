@@ -48,6 +48,7 @@ void Submit(PreparedQuestion prepared, const std::shared_ptr<AskRun>& run) {
   GenerateRequest& question = prepared.parsed.request;
   AskRun::Question rest{.report = question.report,
                         .priority = question.priority,
+                        .trace = std::move(prepared.trace),
                         .holds = std::move(prepared.parsed.holds),
                         .turn = std::move(prepared.turn)};
   run->Submit(*prepared.runtime, std::move(question), std::move(rest), run);

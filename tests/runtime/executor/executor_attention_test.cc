@@ -225,7 +225,9 @@ TEST(ExecutorAttention, EvidenceIsNotWhatVisionRowsChose) {
     shares.push_back(harness.executor().Account(spec.id).block_share);
   }
   ASSERT_GT(shares[0].size(), 3u);
-  EXPECT_EQ(shares[0], shares[1]);
+  ASSERT_EQ(shares[0].size(), shares[1].size());
+  // Threads add what their rows saw; the order of the sums is theirs.
+  for (size_t i = 0; i < shares[0].size(); ++i) EXPECT_NEAR(shares[0][i], shares[1][i], 1e-9);
 }
 
 TEST(ExecutorAttention, RefusesBudgetsOutOfRange) {

@@ -29,7 +29,7 @@ namespace videonsa {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // shadow memory and /proc are out of reach of the limits
+constexpr bool kSanitized = true;  // shadow memory, /proc and scratch files break the limits
 #else
 constexpr bool kSanitized = false;
 #endif
@@ -200,9 +200,9 @@ bool ArrangeDescriptors(const LaunchPlan& plan) {
 }
 
 bool LowerLimits(const DecoderLimits& limits) {
-  return SetLimit(RLIMIT_CORE, 0) && SetLimit(RLIMIT_FSIZE, 0) &&
-         SetLimit(RLIMIT_NOFILE, kDescriptors) && SetLimit(RLIMIT_CPU, limits.cpu_seconds, 1) &&
-         (kSanitized || SetLimit(RLIMIT_AS, limits.memory_bytes));
+  return SetLimit(RLIMIT_CORE, 0) && SetLimit(RLIMIT_NOFILE, kDescriptors) &&
+         SetLimit(RLIMIT_CPU, limits.cpu_seconds, 1) &&
+         (kSanitized || (SetLimit(RLIMIT_FSIZE, 0) && SetLimit(RLIMIT_AS, limits.memory_bytes)));
 }
 
 bool LockIn(const LaunchPlan& plan) {

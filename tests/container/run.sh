@@ -1,8 +1,10 @@
 #!/bin/sh
-# Builds the CPU image without a daemon (buildah, chroot isolation), starts it as the image's user
-# with a read-only root and asks it a question. Prints the image's size.
-# Needs root, buildah and a base image; BASE=scratch-like images may be made with debootstrap:
+# Builds the CPU image without a daemon (buildah, chroot isolation), starts its programs as the
+# image's user and asks them: server, client, decoder and OpenAI front. Checks the user, the health
+# check, that nothing of the root file system was written to, and prints the image's size.
+# Needs root, buildah and a base image. The base may be a folder:
 #   debootstrap --variant=minbase bookworm ROOT && BASE_ROOT=ROOT tests/container/run.sh
+# CCACHE_DIR=FOLDER makes a second run quick.
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -10,30 +12,66 @@ export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 base=${BASE:-debian:12-slim}
 if [ -n "${BASE_ROOT:-}" ]; then
   container=$(buildah from scratch)
-  tar -C "$BASE_ROOT" -c . | buildah add "$container" - / >/dev/null 2>&1 || {
-    mount=$(buildah mount "$container"); cp -a "$BASE_ROOT/." "$mount/"; buildah umount "$container" >/dev/null; }
-  buildah commit -q "$container" videonsa-base >/dev/null
-  buildah rm "$container" >/dev/null
+  mount=$(buildah mount "$container")
+  cp -a "$BASE_ROOT/." "$mount/"
+  buildah umount "$container" >/dev/null
+  buildah commit -q --rm "$container" videonsa-base >/dev/null
   base=localhost/videonsa-base
 fi
-buildah build --build-arg BASE="$base" --target runtime -t videonsa-server "$root"
+cache=""
+[ -z "${CCACHE_DIR:-}" ] || cache="--volume $CCACHE_DIR:/root/.ccache:rw"
+# Only Docker's format holds a health check.
+# shellcheck disable=SC2086
+buildah build --format docker $cache --build-arg BASE="$base" --build-arg JOBS="${JOBS:-2}" --target runtime \
+  -t videonsa-server "$root"
+user=$(buildah inspect --type image --format '{{.Docker.Config.User}}' videonsa-server)
+[ "$user" = 65532:65532 ] || { echo "the image's user is $user" >&2; exit 1; }
+buildah inspect --type image --format '{{.Docker.Config.Healthcheck}}' videonsa-server | grep -q 'videonsa health' \
+  || { echo "the image has no health check" >&2; exit 1; }
+
 container=$(buildah from videonsa-server)
 mount=$(buildah mount "$container")
-echo "image size: $(du -sm --exclude=proc --exclude=sys "$mount" | cut -f1) MB"
 work=$(mktemp -d)
-trap 'kill $pid 2>/dev/null || true; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null; rm -rf "$work"' EXIT
-# The image's own entry point and user; its root file system is not written to but for the volume.
-buildah run --user 65532:65532 "$container" -- /usr/bin/videonsa-server --listen 127.0.0.1:18090 \
-  --metrics-listen 127.0.0.1:19090 --admin-listen 127.0.0.1:0 --clip-dir /var/lib/videonsa/clips >"$work/out" 2>"$work/log" &
-pid=$!
-for _ in $(seq 300); do
-  grep -q 'ready on' "$work/out" && break
-  kill -0 $pid 2>/dev/null || { cat "$work/out" "$work/log" >&2; exit 1; }
-  sleep 0.1
-done
-buildah run --user 65532:65532 "$container" -- /usr/bin/videonsa health --server 127.0.0.1:18090
-clip=${CLIP:-$(ls "$root"/deploy/demo/clips/*.mp4 | head -1)}
-cp "$clip" "$mount/var/lib/videonsa/question.mp4"
-buildah run --user 65532:65532 "$container" -- /usr/bin/videonsa ask /var/lib/videonsa/question.mp4 \
-  -q "What colour is the object?" --max-tokens 16 --server 127.0.0.1:18090
-echo "container: built, healthy, answered"
+chmod 755 "$work"
+pids=""
+# shellcheck disable=SC2086
+trap '[ -z "$pids" ] || kill $pids 2>/dev/null || true; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null; rm -rf "$work"' EXIT
+echo "image size: $(du -sxm --exclude="$mount/proc" --exclude="$mount/sys" "$mount" | cut -f1) MB"
+mkdir -m 777 "$work/state" # stands for the volume
+cp "${CLIP:-$(ls "$root"/deploy/demo/clips/*.mp4 | head -1)}" "$work/clip.mp4"
+chmod 644 "$work/clip.mp4"
+touch "$work/begin"
+
+# Runs a program of the image as its user; what it may write is the volume.
+inside() { buildah run --user 65532:65532 -v "$work/state:/var/lib/videonsa:rw" -v "$work:/in:ro" "$container" -- "$@"; }
+# Waits until the file $1 of process $2 says that it is ready.
+await() {
+  for _ in $(seq 600); do
+    if grep -q 'ready on' "$1"; then return 0; fi
+    kill -0 "$2" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$work"/*.out "$work"/*.log >&2
+  exit 1
+}
+
+[ "$(inside /usr/bin/id -u)" = 65532 ]
+inside /usr/bin/videonsa-server --listen 127.0.0.1:18090 --metrics-listen 127.0.0.1:19090 --admin-listen 127.0.0.1:18091 \
+  --clip-dir /var/lib/videonsa/clips >"$work/server.out" 2>"$work/server.log" &
+pids=$!
+await "$work/server.out" $!
+inside /usr/bin/videonsa health --server 127.0.0.1:18090
+inside /usr/bin/videonsa ask /in/clip.mp4 -q "What colour is the object?" --max-tokens 16 --server 127.0.0.1:18090
+inside /usr/bin/videonsa-openai --listen 127.0.0.1:18080 --server 127.0.0.1:18090 >"$work/front.out" 2>"$work/front.log" &
+pids="$pids $!"
+await "$work/front.out" $!
+python3 - <<'PY'
+import urllib.request
+assert urllib.request.urlopen("http://127.0.0.1:18080/healthz", timeout=10).read() == b"ok\n"
+assert b"videonsa_requests_total" in urllib.request.urlopen("http://127.0.0.1:19090/metrics", timeout=10).read()
+PY
+inside /usr/bin/videonsa drain --server 127.0.0.1:18091 --timeout 5s
+written=$(find "$mount" -xdev -newer "$work/begin" -type f -not -path "$mount/tmp/*" -not -path "$mount/proc/*" -not -path "$mount/run/*" \
+  -not -path "$mount/etc/hosts" -not -path "$mount/etc/resolv.conf")
+[ -z "$written" ] || { echo "written to outside the volume: $written" >&2; exit 1; }
+echo "container: built, healthy, answered through gRPC and the front, wrote nothing but its volume"

@@ -4,7 +4,7 @@
 # check, that nothing of the root file system was written to, and prints the image's size.
 # Needs root, buildah and a base image. The base may be a folder:
 #   debootstrap --variant=minbase bookworm ROOT && BASE_ROOT=ROOT tests/container/run.sh
-# CCACHE_DIR=FOLDER makes a second run quick.
+# CCACHE_DIR=FOLDER lets the compiler in the container use that cache.
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
@@ -19,7 +19,7 @@ if [ -n "${BASE_ROOT:-}" ]; then
   base=localhost/videonsa-base
 fi
 cache=""
-[ -z "${CCACHE_DIR:-}" ] || cache="--volume $CCACHE_DIR:/root/.ccache:rw"
+[ -z "${CCACHE_DIR:-}" ] || cache="--volume $CCACHE_DIR:$HOME/.ccache:rw"
 # Only Docker's format holds a health check.
 # shellcheck disable=SC2086
 buildah build --format docker $cache --build-arg BASE="$base" --build-arg JOBS="${JOBS:-2}" --target runtime \

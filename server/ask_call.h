@@ -1,41 +1,21 @@
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
-#include <memory>
-#include <string>
-
 #include "server/ask_replay.h"
-#include "server/ask_run.h"
-#include "server/ask_setup.h"
-#include "server/call_context.h"
-#include "server/call_metrics.h"
-#include "server/server_core.h"
+#include "server/run_call.h"
 
 namespace videonsa {
 
-/// One Ask call. Deletes itself in OnDone.
-///
-/// Invariants: Finish is called once: by Deliver, or by OnCancel if the run let the call go.
-class AskCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
+/// One Ask call.
+class AskCall : public RunCall {
  public:
   AskCall(ServerCore& core, AskReplay& replay, grpc::CallbackServerContext& context,
           const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
 
-  void OnCancel() override;
-  void OnDone() override { delete this; }
-  void Deliver(const absl::Status& status, const v1::AskResponse* response) override;
-
  private:
-  void Begin(grpc::CallbackServerContext& context, AskReplay& replay,
-             const grpc::ByteBuffer& bytes);
-
-  ServerCore& core_;
-  CallMeter meter_;
-  const CallContext call_;
-  grpc::ByteBuffer* const response_;  // gRPC's, valid until Finish
-  std::string ask_id_;
-  std::shared_ptr<AskRun> run_;
+  absl::Status Begin(AskReplay& replay, const grpc::ByteBuffer& bytes);
+  absl::StatusOr<grpc::ByteBuffer> Answer(const v1::AskResponse& response) override {
+    return SerializeMessage(response);
+  }
 };
 
 }  // namespace videonsa

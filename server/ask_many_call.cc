@@ -8,8 +8,6 @@
 #include "runtime/base/status_macros.h"
 #include "server/ask_setup.h"
 #include "server/random_id.h"
-#include "server/raw_message.h"
-#include "server/status_conversion.h"
 
 namespace videonsa {
 namespace {
@@ -44,25 +42,11 @@ SessionStep PeekStep(ServerCore& core, const CallContext& call, const v1::Questi
   };
 }
 
-}  // namespace
-
-AskManyCall::AskManyCall(ServerCore& core, grpc::CallbackServerContext& context,
-                         const grpc::ByteBuffer& request)
-    : core_(core),
-      context_(context),
-      meter_(core.calls, Method::kAskMany),
-      call_(MakeCallContext(core, Method::kAskMany, context)),
-      ask_id_(RandomId()) {
-  context.AddInitialMetadata("videonsa-ask-id", ask_id_);
-  if (absl::Status begun = Begin(request); !begun.ok()) End(begun);
-}
-
-absl::Status AskManyCall::CheckQuestions(const v1::AskManyRequest& request) const {
+absl::Status CheckQuestions(const v1::AskManyRequest& request, int64_t limit) {
   const int count = request.questions_size();
   if (count < 1 || count > kMaxQuestions) {
     return InvalidField("questions", absl::StrCat("are ", count, ", must be 1 to ", kMaxQuestions));
   }
-  const int64_t limit = core_.options.question.max_text_bytes;
   for (int i = 0; i < count; ++i) {
     const auto size = static_cast<int64_t>(request.questions(i).size());
     if (size >= 1 && size <= limit) continue;
@@ -75,56 +59,43 @@ absl::Status AskManyCall::CheckQuestions(const v1::AskManyRequest& request) cons
   return absl::OkStatus();
 }
 
-absl::Status AskManyCall::Begin(const grpc::ByteBuffer& bytes) {
-  VNSA_RETURN_IF_ERROR(call_.refusal);
+}  // namespace
+
+AskManyCall::AskManyCall(ServerCore& core, grpc::CallbackServerContext& context,
+                         const grpc::ByteBuffer& request)
+    : StreamedCall(core, Method::kAskMany, context) {
+  if (const absl::Status begun = Begin(core, request); !begun.ok()) End(begun);
+}
+
+absl::Status AskManyCall::Begin(ServerCore& core, const grpc::ByteBuffer& bytes) {
+  VNSA_RETURN_IF_ERROR(context().refusal);
   v1::AskManyRequest request;
   VNSA_RETURN_IF_ERROR(ParseMessage(bytes, request));
-  VNSA_RETURN_IF_ERROR(CheckQuestions(request));
+  VNSA_RETURN_IF_ERROR(CheckQuestions(request, core.options.question.max_text_bytes));
   v1::Question question = With(request.shared(), request.questions(0));
-  const SessionStep peek = PeekStep(core_, call_, question);
-  absl::StatusOr<PreparedQuestion> prepared = PrepareQuestion(core_, call_, question, peek);
-  if (!prepared.ok()) return prepared.status();
-  run_ = std::make_shared<AskManyRun>(
-      core_, ask_id_,
+  const SessionStep peek = PeekStep(core, context(), question);
+  VNSA_ASSIGN_OR_RETURN(PreparedQuestion prepared,
+                        PrepareQuestion(core, context(), question, peek));
+  const std::string ask_id = RandomId();
+  const auto run = std::make_shared<AskManyRun>(
+      core, ask_id,
       std::vector<std::string>(request.questions().begin(), request.questions().end()), this);
-  core_.watchdog.Add(run_);
-  if (!prepared->needs_fetch) {
-    run_->Start(*std::move(prepared));
+  call().SetAskId(ask_id);
+  SetSource(run);
+  core.watchdog.Add(run);
+  if (!prepared.needs_fetch) {
+    run->Start(std::move(prepared));
     return absl::OkStatus();
   }
   // This call may be gone when the clips are there; the run is not.
   FetchQuestion(
-      core_, call_, std::move(question), {.cancelled = [run = run_] { return run->ended(); }},
-      [run = run_](absl::StatusOr<PreparedQuestion> fetched) {
+      core, context(), std::move(question), {.cancelled = [run] { return run->ended(); }},
+      [run](absl::StatusOr<PreparedQuestion> fetched) {
         if (!fetched.ok()) return run->Cancel(fetched.status());
         run->Start(*std::move(fetched));
       },
       peek);
   return absl::OkStatus();
-}
-
-void AskManyCall::Write(const v1::AskManyResponse& answer) {
-  message_ = SerializeMessage(answer);
-  StartWrite(&message_);
-}
-
-void AskManyCall::End(const absl::Status& status) {
-  meter_.SetCode(static_cast<int>(status.code()));
-  LogEnded(call_, ask_id_, status, core_.clock.Monotonic() - call_.received_at);
-  Finish(ToGrpcStatus(status, call_.request_id));
-}
-
-void AskManyCall::Cut() { context_.TryCancel(); }
-
-void AskManyCall::OnWriteDone(bool ok) { run_->OnWritten(ok); }
-
-void AskManyCall::OnCancel() {
-  if (run_ != nullptr) run_->Cancel(absl::CancelledError("the caller left"));
-}
-
-void AskManyCall::OnDone() {
-  if (run_ != nullptr) run_->Detach();
-  delete this;
 }
 
 }  // namespace videonsa

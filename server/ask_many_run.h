@@ -11,6 +11,7 @@
 #include "runtime/serving/runtime.h"
 #include "server/ask_setup.h"
 #include "server/server_core.h"
+#include "server/stream_writer.h"
 #include "server/watchdog.h"
 #include "videonsa/v1/video_qa.pb.h"
 
@@ -22,17 +23,11 @@ namespace videonsa {
 /// Invariants: every question has exactly one answer or error; at most one write is in flight and
 ///             its message is not touched until OnWritten; End is called once.
 /// Threads: any. Lifetime: shared by runtime and call; the call detaches before it dies.
-class AskManyRun : public Watched, public std::enable_shared_from_this<AskManyRun> {
+class AskManyRun : public StreamSource,
+                   public Watched,
+                   public std::enable_shared_from_this<AskManyRun> {
  public:
-  /// The gRPC side. Called with the run's lock held; must not call back.
-  class Writer {
-   public:
-    virtual ~Writer() = default;
-    virtual void Write(const v1::AskManyResponse& answer) = 0;
-    virtual void End(const absl::Status& status) = 0;
-    /// Breaks the transport off: the reader takes nothing.
-    virtual void Cut() = 0;
-  };
+  using Writer = StreamWriter<v1::AskManyResponse>;
 
   AskManyRun(ServerCore& core, std::string ask_id, std::vector<std::string> questions,
              Writer* writer);
@@ -40,13 +35,12 @@ class AskManyRun : public Watched, public std::enable_shared_from_this<AskManyRu
 
   /// Asks. `shared` holds the turns with questions[0] as their last text.
   void Start(PreparedQuestion shared);
-  /// Ends the call with `status` and cancels what is under way.
-  void Cancel(const absl::Status& status);
   bool ended() const;
 
   // From the call.
-  void OnWritten(bool ok);
-  void Detach();
+  void OnWritten(bool ok) override;
+  void Cancel(const absl::Status& status) override;
+  void Detach() override;
   // From the watchdog.
   void Check(absl::Duration now) override;
 

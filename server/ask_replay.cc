@@ -1,6 +1,9 @@
 #include "server/ask_replay.h"
 
 #include "runtime/base/error.h"
+#include "runtime/base/status_macros.h"
+#include "server/random_id.h"
+#include "server/request_id.h"
 
 namespace videonsa {
 namespace {
@@ -9,22 +12,26 @@ constexpr int64_t kEntryBytes = 512;  // bookkeeping of one answer, about
 
 }  // namespace
 
-absl::StatusOr<AskReplay::Found> AskReplay::FindOrMake(
-    const std::string& key, const Sha256Digest& question,
-    const std::function<std::shared_ptr<AskRun>()>& make) {
+absl::StatusOr<AskReplay::Found> AskReplay::RunFor(ServerCore& core, const std::string& scope,
+                                                   const std::string& request_id,
+                                                   const google::protobuf::MessageLite& question) {
+  if (request_id.empty()) return Found{std::make_shared<AskRun>(core, RandomId()), true};
+  VNSA_RETURN_IF_ERROR(CheckRequestId(request_id));
+  const std::string key = scope + request_id;
+  const Sha256Digest digest = Sha256Of(question.SerializeAsString());
   absl::MutexLock lock(&mutex_);
   Trim();
   const auto found = entries_.find(key);
   if (found != entries_.end()) {
-    if (found->second.question != question) {
+    if (found->second.question != digest) {
       return MakeError(absl::StatusCode::kInvalidArgument, "REQUEST_ID_REUSED",
                        "request_id: used before with another question");
     }
     return Found{found->second.run, false};
   }
-  std::shared_ptr<AskRun> run = make();
+  auto run = std::make_shared<AskRun>(core, RandomId());
   Entry& entry = entries_[key];
-  entry.question = question;
+  entry.question = digest;
   entry.run = run;
   run->SetDone([this, key, run = run.get()](const absl::Status& status, int64_t bytes) {
     Finished(key, run, status, bytes);

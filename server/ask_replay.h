@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <list>
 #include <memory>
 #include <string>
@@ -13,6 +12,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
 #include "server/ask_run.h"
+#include "server/server_core.h"
 
 namespace videonsa {
 
@@ -30,10 +30,13 @@ class AskReplay {
     bool fresh = false;  ///< made now by `make`; the caller submits it
   };
 
-  /// The run of `key`, or the one that `make` returns.
-  /// Errors: INVALID_ARGUMENT (REQUEST_ID_REUSED) if `key` came with another question before.
-  absl::StatusOr<Found> FindOrMake(const std::string& key, const Sha256Digest& question,
-                                   const std::function<std::shared_ptr<AskRun>()>& make);
+  /// The run of `request_id` among those of `scope` (a tenant's questions of one kind); a new one
+  /// if the id is empty or unknown.
+  /// Errors: INVALID_ARGUMENT: the id is too long, or came with another `question` before
+  ///         (REQUEST_ID_REUSED).
+  absl::StatusOr<Found> RunFor(ServerCore& core, const std::string& scope,
+                               const std::string& request_id,
+                               const google::protobuf::MessageLite& question);
 
  private:
   struct Entry {

@@ -3,7 +3,6 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/telemetry/log.h"
 #include "server/ask_run.h"
 
 namespace videonsa {
@@ -96,38 +95,23 @@ void FetchQuestion(ServerCore& core, const CallContext& call, v1::Question quest
                    FetchControl control,
                    std::function<void(absl::StatusOr<PreparedQuestion>)> ready,
                    SessionStep session) {
+  auto prepare_again = [&core, call, ready = std::move(ready), session = std::move(session)](
+                           absl::StatusOr<ClipImporter::Localized> localized) {
+    if (!localized.ok()) {
+      core.requests.Refused(localized.status());
+      return ready(localized.status());
+    }
+    absl::StatusOr<PreparedQuestion> prepared =
+        PrepareQuestion(core, call, localized->question, session);
+    if (prepared.ok()) prepared->parsed.holds.push_back(std::move(localized->hold));
+    ready(std::move(prepared));
+  };
   core.importer.Localize({.tenant = call.tenant,
                           .question = std::move(question),
                           .deadline = call.deadline,
                           .cancelled = std::move(control.cancelled),
                           .progress = std::move(control.progress)},
-                         [&core, call, ready = std::move(ready), session = std::move(session)](
-                             absl::StatusOr<ClipImporter::Localized> localized) {
-                           if (!localized.ok()) {
-                             core.requests.Refused(localized.status());
-                             return ready(localized.status());
-                           }
-                           absl::StatusOr<PreparedQuestion> prepared =
-                               PrepareQuestion(core, call, localized->question, session);
-                           if (prepared.ok())
-                             prepared->parsed.holds.push_back(std::move(localized->hold));
-                           ready(std::move(prepared));
-                         });
-}
-
-void LogEnded(const CallContext& call, const std::string& ask_id, const absl::Status& status,
-              absl::Duration took) {
-  const std::optional<ErrorInfo> info = GetErrorInfo(status);
-  Log(status.code() == absl::StatusCode::kInternal ? LogLevel::kError : LogLevel::kInfo,
-      "ask ended",
-      {{"request_id", call.request_id},
-       {"ask_id", ask_id},
-       {"tenant", call.tenant},
-       {"trace_id", call.trace.trace_id},
-       {"span_id", call.trace.span_id},
-       {"code", absl::StatusCodeToString(status.code())},
-       {"reason", info ? info->reason : ""},
-       {"seconds", took}});
+                         std::move(prepare_again));
 }
 
 }  // namespace videonsa

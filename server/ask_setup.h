@@ -61,8 +61,4 @@ void FetchQuestion(ServerCore& core, const CallContext& call, v1::Question quest
                    std::function<void(absl::StatusOr<PreparedQuestion>)> ready,
                    SessionStep session = nullptr);
 
-/// One line about an ended question: ids, status, tokens, times.
-void LogEnded(const CallContext& call, const std::string& ask_id, const absl::Status& status,
-              absl::Duration took);
-
 }  // namespace videonsa

@@ -4,11 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
-#include "server/ask_setup.h"
+#include "runtime/base/status_macros.h"
 #include "server/metered_sink.h"
 #include "server/random_id.h"
-#include "server/raw_message.h"
-#include "server/status_conversion.h"
 
 namespace videonsa {
 namespace {
@@ -19,48 +17,49 @@ constexpr int kMaxTokensPerDelta = 1024;
 
 AskStreamCall::AskStreamCall(ServerCore& core, grpc::CallbackServerContext& context,
                              const grpc::ByteBuffer& request)
-    : core_(core),
-      context_(context),
-      meter_(core.calls, Method::kAskStream),
-      call_(MakeCallContext(core, Method::kAskStream, context)),
-      ask_id_(RandomId()) {
-  context.AddInitialMetadata("videonsa-ask-id", ask_id_);
-  Begin(request);
+    : StreamedCall(core, Method::kAskStream, context) {
+  if (const absl::Status begun = Begin(core, request); !begun.ok()) End(begun);
 }
 
-void AskStreamCall::Begin(const grpc::ByteBuffer& bytes) {
-  if (!call_.refusal.ok()) return Refuse(call_.refusal);
+absl::Status AskStreamCall::Begin(ServerCore& core, const grpc::ByteBuffer& bytes) {
+  VNSA_RETURN_IF_ERROR(context().refusal);
   v1::AskStreamRequest request;
-  if (absl::Status parsed = ParseMessage(bytes, request); !parsed.ok()) return Refuse(parsed);
+  VNSA_RETURN_IF_ERROR(ParseMessage(bytes, request));
   if (request.min_tokens_per_delta() < 0 || request.min_tokens_per_delta() > kMaxTokensPerDelta) {
-    return Refuse(
-        InvalidField("min_tokens_per_delta", absl::StrCat("is ", request.min_tokens_per_delta(),
-                                                          ", must be 0 to ", kMaxTokensPerDelta)));
+    return InvalidField(
+        "min_tokens_per_delta",
+        absl::StrCat("is ", request.min_tokens_per_delta(), ", must be 0 to ", kMaxTokensPerDelta));
   }
-  absl::StatusOr<PreparedQuestion> prepared = PrepareQuestion(core_, call_, request.question());
-  if (!prepared.ok()) return Refuse(prepared.status());
-  GenerateRequest& question = prepared->parsed.request;
-  stream_ = std::make_shared<ResponseStream>(
-      core_,
-      ResponseStream::Question{.ask_id = ask_id_,
+  VNSA_ASSIGN_OR_RETURN(PreparedQuestion prepared,
+                        PrepareQuestion(core, context(), request.question()));
+  GenerateRequest& question = prepared.parsed.request;
+  const std::string ask_id = RandomId();
+  const auto stream = std::make_shared<ResponseStream>(
+      core,
+      ResponseStream::Question{.ask_id = ask_id,
                                .report = question.report,
                                .priority = question.priority,
                                .min_tokens = std::max(1, request.min_tokens_per_delta()),
-                               .holds = std::move(prepared->parsed.holds)},
+                               .holds = std::move(prepared.parsed.holds)},
       this);
-  core_.watchdog.Add(stream_);
-  if (!prepared->needs_fetch) return Submit(core_, *prepared, stream_);
+  call().SetAskId(ask_id);
+  SetSource(stream);
+  core.watchdog.Add(stream);
+  if (!prepared.needs_fetch) {
+    Submit(core, prepared, stream);
+    return absl::OkStatus();
+  }
   // This call may be gone when the clips are there; the stream is not.
-  FetchQuestion(
-      core_, call_, std::move(*request.mutable_question()),
-      {.cancelled = [stream = stream_] { return stream->ended(); },
-       .progress = [stream = stream_](int64_t done,
+  FetchQuestion(core, context(), std::move(*request.mutable_question()),
+                {.cancelled = [stream] { return stream->ended(); },
+                 .progress = [stream](int64_t done,
                                       int64_t total) { stream->OnProgress("fetch", done, total); }},
-      [&core = core_, stream = stream_](absl::StatusOr<PreparedQuestion> fetched) {
-        if (!fetched.ok()) return stream->Cancel(fetched.status());
-        stream->Hold(std::move(fetched->parsed.holds));
-        Submit(core, *fetched, stream);
-      });
+                [&core, stream](absl::StatusOr<PreparedQuestion> fetched) {
+                  if (!fetched.ok()) return stream->Cancel(fetched.status());
+                  stream->Hold(std::move(fetched->parsed.holds));
+                  Submit(core, *fetched, stream);
+                });
+  return absl::OkStatus();
 }
 
 void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
@@ -79,32 +78,6 @@ void AskStreamCall::Submit(ServerCore& core, PreparedQuestion& prepared,
     stream->SetTurn(nullptr);  // gives the session back
     stream->Cancel(id.status());
   }
-}
-
-void AskStreamCall::Refuse(const absl::Status& status) { End(status); }
-
-void AskStreamCall::Write(const v1::AskStreamResponse& event) {
-  message_ = SerializeMessage(event);
-  StartWrite(&message_);
-}
-
-void AskStreamCall::End(const absl::Status& status) {
-  meter_.SetCode(static_cast<int>(status.code()));
-  LogEnded(call_, ask_id_, status, core_.clock.Monotonic() - call_.received_at);
-  Finish(ToGrpcStatus(status, call_.request_id));
-}
-
-void AskStreamCall::Cut() { context_.TryCancel(); }
-
-void AskStreamCall::OnWriteDone(bool ok) { stream_->OnWritten(ok); }
-
-void AskStreamCall::OnCancel() {
-  if (stream_ != nullptr) stream_->Cancel(absl::CancelledError("the caller left"));
-}
-
-void AskStreamCall::OnDone() {
-  if (stream_ != nullptr) stream_->Detach();
-  delete this;
 }
 
 }  // namespace videonsa

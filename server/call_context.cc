@@ -66,7 +66,8 @@ void Admit(ServerCore& core, Method method, const grpc::CallbackServerContext& c
 
 }  // namespace
 
-CallContext MakeCallContext(ServerCore& core, Method method, grpc::CallbackServerContext& context) {
+CallContext MakeCallContext(ServerCore& core, Method method,
+                            const grpc::CallbackServerContext& context) {
   CallContext call;
   call.method = method;
   call.received = core.clock.Now();
@@ -77,8 +78,6 @@ CallContext MakeCallContext(ServerCore& core, Method method, grpc::CallbackServe
     call.request_id = RandomId();
   }
   call.trace = MakeTraceContext(OneValue(context, "traceparent"));
-  context.AddInitialMetadata("x-request-id", call.request_id);
-  context.AddInitialMetadata("traceresponse", call.trace.Header());
 
   absl::Duration left = core.options.default_deadline;
   if (context.deadline() != std::chrono::system_clock::time_point::max()) {

@@ -33,9 +33,10 @@ struct CallContext {
   std::shared_ptr<void> slot;  ///< the call's place in its tenant's quotas
 };
 
-/// Reads metadata and deadline, says who the caller is, whether it may and within its quotas, and
-/// sends x-request-id and traceresponse back in the initial metadata. The one point that every call
-/// of every service passes; its reactor ends at once with `refusal` unless that is OK.
-CallContext MakeCallContext(ServerCore& core, Method method, grpc::CallbackServerContext& context);
+/// Reads metadata and deadline, says who the caller is, whether it may and within its quotas. The
+/// one point that every call of every service passes; its reactor ends at once with `refusal`
+/// unless that is OK.
+CallContext MakeCallContext(ServerCore& core, Method method,
+                            const grpc::CallbackServerContext& context);
 
 }  // namespace videonsa

@@ -12,9 +12,8 @@
 namespace videonsa {
 
 /// Charges a tenant for the tokens of its question as they come, writes its phases to the trace
-/// file at the end, and passes everything on. Tokens
-/// of an answer that nobody takes any more were made all the same, so a caller that leaves early
-/// pays for what it had.
+/// file at the end, and passes everything on. Tokens of an answer that nobody takes any more were
+/// made all the same, so a caller that leaves early pays for what it had.
 ///
 /// Threads, lifetime: as ResponseSink; `core` outlives it.
 class MeteredSink : public ResponseSink {

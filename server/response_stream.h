@@ -11,6 +11,7 @@
 #include "runtime/serving/runtime.h"
 #include "server/server_core.h"
 #include "server/session_store.h"
+#include "server/stream_writer.h"
 #include "server/watchdog.h"
 #include "videonsa/v1/video_qa.pb.h"
 
@@ -24,21 +25,12 @@ namespace videonsa {
 /// end within `stall` has the call cut.
 ///
 /// Invariants: at most one write in flight; its message is not touched until OnWritten; the
-/// writer's
-///             Finish is called exactly once, the first end wins; events come in the order
+///             writer's End is called exactly once, the first end wins; events come in the order
 ///             accepted, progress*, prefill, delta*, final; progress of fetching comes before.
 /// Threads:    any. Lifetime: shared by runtime and call; the call detaches before it dies.
-class ResponseStream : public ResponseSink, public Watched {
+class ResponseStream : public ResponseSink, public StreamSource, public Watched {
  public:
-  /// The gRPC side. Called with the stream's lock held; must not call back.
-  class Writer {
-   public:
-    virtual ~Writer() = default;
-    virtual void Write(const v1::AskStreamResponse& event) = 0;
-    virtual void End(const absl::Status& status) = 0;
-    /// Breaks the transport off: the reader takes nothing.
-    virtual void Cut() = 0;
-  };
+  using Writer = StreamWriter<v1::AskStreamResponse>;
 
   /// What the stream needs to know about its question.
   struct Question {
@@ -63,17 +55,15 @@ class ResponseStream : public ResponseSink, public Watched {
   void OnFinish(const absl::Status& status, GenerateResult result) override;
 
   // From the call.
-  void OnWritten(bool ok);
+  void OnWritten(bool ok) override;
   /// Keeps `holds` until the request ends. Requires: called before SetRequest.
   void Hold(std::vector<std::shared_ptr<void>> holds);
   /// The session that the answer becomes part of. Requires: called before SetRequest.
   void SetTurn(std::shared_ptr<SessionTurn> turn);
   /// Whether the writer has been told its end.
   bool ended() const;
-  /// Ends the stream now with `status` and cancels the request.
-  void Cancel(const absl::Status& status);
-  /// The writer dies; nothing is called on it any more.
-  void Detach();
+  void Cancel(const absl::Status& status) override;
+  void Detach() override;
 
   // From the watchdog.
   void Check(absl::Duration now) override;

@@ -1,25 +1,16 @@
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <functional>
-#include <memory>
 #include <string>
 
 #include "server/ask_replay.h"
-#include "server/ask_run.h"
-#include "server/ask_setup.h"
-#include "server/call_context.h"
-#include "server/call_metrics.h"
-#include "server/server_core.h"
+#include "server/run_call.h"
 
 namespace videonsa {
 
 /// A call that prefills what a session begins with or goes on with: CreateSession and
-/// AppendToSession. Deletes itself in OnDone.
-///
-/// Invariants: Finish is called once: by Deliver, or by OnCancel if the run let the call go.
-class SessionCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
+/// AppendToSession.
+class SessionCall : public RunCall {
  public:
   static SessionCall* Create(ServerCore& core, AskReplay& replay,
                              grpc::CallbackServerContext& context, const grpc::ByteBuffer& request,
@@ -27,26 +18,15 @@ class SessionCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
   static SessionCall* Append(ServerCore& core, grpc::CallbackServerContext& context,
                              const grpc::ByteBuffer& request, grpc::ByteBuffer* response);
 
-  void OnCancel() override;
-  void OnDone() override { delete this; }
-  void Deliver(const absl::Status& status, const v1::AskResponse* response) override;
-
  private:
+  using RunCall::RunCall;
+  absl::Status BeginCreate(AskReplay& replay, const grpc::ByteBuffer& bytes);
+  absl::Status BeginAppend(const grpc::ByteBuffer& bytes);
+  absl::StatusOr<grpc::ByteBuffer> Answer(const v1::AskResponse& response) override;
+
+  std::string session_;  // "sessions/{id}"
   /// Makes the answer to the caller from the session as it is now.
-  using Answer = std::function<grpc::ByteBuffer(const v1::GetSessionResponse& session)>;
-
-  SessionCall(ServerCore& core, Method method, grpc::CallbackServerContext& context,
-              grpc::ByteBuffer* response);
-  void BeginCreate(AskReplay& replay, const grpc::ByteBuffer& bytes);
-  void BeginAppend(const grpc::ByteBuffer& bytes);
-
-  ServerCore& core_;
-  CallMeter meter_;
-  const CallContext call_;
-  grpc::ByteBuffer* const response_;  // gRPC's, valid until Finish
-  std::string session_;               // "sessions/{id}"
-  Answer answer_;
-  std::shared_ptr<AskRun> run_;
+  std::function<grpc::ByteBuffer(const v1::GetSessionResponse& session)> answer_;
 };
 
 }  // namespace videonsa

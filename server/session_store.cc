@@ -9,6 +9,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
 #include "server/proto_time.h"
+#include "server/quota_error.h"
 
 namespace videonsa {
 namespace {
@@ -16,7 +17,6 @@ namespace {
 constexpr absl::string_view kPrefix = "sessions/";
 constexpr size_t kMaxNameBytes = 64;
 constexpr absl::Duration kBusyRetry = absl::Seconds(1);
-constexpr absl::Duration kQuotaRetry = absl::Seconds(10);
 
 absl::Status SessionNotFound(absl::string_view name) {
   return MakeError(
@@ -25,16 +25,6 @@ absl::Status SessionNotFound(absl::string_view name) {
                 .metadata = {{"resource_type", "session"},
                              {"resource_name", std::string(name.substr(0, kMaxNameBytes))}}},
       "no such session");
-}
-
-absl::Status OverQuota(const char* quota, int64_t wanted, int64_t limit) {
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   ErrorInfo{.reason = "QUOTA_EXCEEDED",
-                             .metadata = {{"quota", quota},
-                                          {"wanted", absl::StrCat(wanted)},
-                                          {"limit", absl::StrCat(limit)}},
-                             .retry_after = kQuotaRetry},
-                   absl::StrCat(quota, ": would be ", wanted, ", limit ", limit));
 }
 
 struct Sums {
@@ -120,10 +110,10 @@ absl::Status SessionStore::CheckQuota(const std::string& tenant, int64_t more_by
     own += session.tenant == tenant;
     bytes += SumsOf(session.turns).inline_bytes;
   }
-  if (own > options_.tenant) return OverQuota("tenant sessions", own, options_.tenant);
+  if (own > options_.tenant) return OverQuota("tenant_sessions", own, options_.tenant);
   const auto all = static_cast<int64_t>(sessions_.size());
   if (all > options_.total) return OverQuota("sessions", all, options_.total);
-  if (bytes > options_.bytes) return OverQuota("session bytes", bytes, options_.bytes);
+  if (bytes > options_.bytes) return OverQuota("session_bytes", bytes, options_.bytes);
   return absl::OkStatus();
 }
 

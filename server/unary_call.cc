@@ -4,10 +4,7 @@ namespace videonsa {
 
 UnaryCall::UnaryCall(ServerCore& core, Method method, grpc::CallbackServerContext& context,
                      grpc::ByteBuffer* response)
-    : meter_(core.calls, method),
-      context_(MakeCallContext(core, method, context)),
-      response_(response),
-      link_(std::make_shared<Link>()) {
+    : call_(core, method, context), response_(response), link_(std::make_shared<Link>()) {
   absl::MutexLock lock(&link_->mutex_);
   link_->call_ = this;
 }
@@ -16,12 +13,8 @@ void UnaryCall::Link::End(absl::StatusOr<grpc::ByteBuffer> result) {
   absl::MutexLock lock(&mutex_);
   if (call_ == nullptr) return;
   if (result.ok()) *call_->response_ = *std::move(result);
-  std::exchange(call_, nullptr)->FinishWith(result.status());
-}
-
-void UnaryCall::FinishWith(const absl::Status& status) {
-  meter_.SetCode(static_cast<int>(status.code()));
-  Finish(ToGrpcStatus(status, context_.request_id));
+  UnaryCall* const call = std::exchange(call_, nullptr);
+  call->Finish(call->call_.End(result.status()));
 }
 
 void UnaryCall::OnCancel() { link_->End(absl::CancelledError("the caller left")); }

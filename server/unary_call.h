@@ -9,11 +9,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "runtime/base/error.h"
-#include "server/call_context.h"
-#include "server/call_metrics.h"
+#include "server/open_call.h"
 #include "server/raw_message.h"
 #include "server/server_core.h"
-#include "server/status_conversion.h"
 #include "server/worker_pool.h"
 
 namespace videonsa {
@@ -39,17 +37,14 @@ class UnaryCall : public grpc::ServerUnaryReactor {
   UnaryCall(ServerCore& core, Method method, grpc::CallbackServerContext& context,
             grpc::ByteBuffer* response);
 
-  const CallContext& context() const { return context_; }
+  const CallContext& context() const { return call_.context(); }
   std::shared_ptr<Link> link() const { return link_; }
 
   void OnCancel() override;
   void OnDone() override { delete this; }
 
  private:
-  void FinishWith(const absl::Status& status);
-
-  CallMeter meter_;
-  const CallContext context_;
+  OpenCall call_;
   grpc::ByteBuffer* const response_;  // gRPC's, valid until Finish
   const std::shared_ptr<Link> link_;
 };

@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
 #include "server/raw_message.h"
-#include "server/status_conversion.h"
 
 namespace videonsa {
 namespace {
@@ -28,7 +27,7 @@ absl::Status TooSlow(absl::string_view why, int64_t committed) {
 class UploadCall::Link : public Watched, public std::enable_shared_from_this<Link> {
  public:
   Link(ServerCore& core, UploadCall* call)
-      : core_(core), call_(call), tenant_(call->context_.tenant) {
+      : core_(core), call_(call), tenant_(call->call_.context().tenant) {
     begin_ = window_begin_ = last_ = core.clock.Monotonic();
   }
 
@@ -71,9 +70,8 @@ class UploadCall::Link : public Watched, public std::enable_shared_from_this<Lin
     absl::MutexLock lock(&mutex_);
     if (call_ == nullptr) return;
     UploadCall* const call = std::exchange(call_, nullptr);
-    call->meter_.SetCode(static_cast<int>(status.code()));
     if (response != nullptr) *call->response_ = SerializeMessage(*response);
-    call->Finish(ToGrpcStatus(status, call->context_.request_id));
+    call->Finish(call->call_.End(status));
   }
 
   void Check(absl::Duration now) override {
@@ -157,15 +155,12 @@ class UploadCall::Link : public Watched, public std::enable_shared_from_this<Lin
 
 UploadCall::UploadCall(ServerCore& core, grpc::CallbackServerContext& context,
                        grpc::ByteBuffer* response, const Gauge& active)
-    : meter_(core.calls, Method::kUploadClip),
-      context_(MakeCallContext(core, Method::kUploadClip, context)),
-      response_(response),
-      active_(active) {
+    : call_(core, Method::kUploadClip, context), response_(response), active_(active) {
   active_.Add(1);
   link_ = std::make_shared<Link>(core, this);
   core.watchdog.Add(link_);
-  if (!context_.refusal.ok()) {
-    link_->End(context_.refusal, nullptr);
+  if (const absl::Status& refusal = call_.context().refusal; !refusal.ok()) {
+    link_->End(refusal, nullptr);
   } else if (absl::StatusOr<Runtime*> admitted = core.Admit();
              !admitted.ok() && core.state() != ServerState::kLoading) {
     link_->End(admitted.status(), nullptr);

@@ -5,9 +5,8 @@
 #include <memory>
 
 #include "absl/synchronization/mutex.h"
-#include "server/call_context.h"
-#include "server/call_metrics.h"
 #include "server/clip_store/clip_store.h"
+#include "server/open_call.h"
 #include "server/server_core.h"
 #include "server/watchdog.h"
 #include "videonsa/v1/clip.pb.h"
@@ -33,8 +32,7 @@ class UploadCall : public grpc::ServerReadReactor<grpc::ByteBuffer> {
  private:
   class Link;
 
-  CallMeter meter_;
-  const CallContext context_;
+  OpenCall call_;
   grpc::ByteBuffer* const response_;  // gRPC's, valid until Finish
   const Gauge active_;
   grpc::ByteBuffer message_;  // of the read in flight

@@ -5,7 +5,6 @@
 
 #include "absl/synchronization/mutex.h"
 #include "server/raw_message.h"
-#include "server/status_conversion.h"
 
 namespace videonsa {
 
@@ -42,6 +41,7 @@ class WatchCall::Link : public ClipWatcher {
       v1::WatchClipResponse response;
       *response.mutable_clip() = *std::exchange(pending_, std::nullopt);
       in_flight_ = true;
+      call_->call_.Answering();
       call_->message_ = SerializeMessage(response);
       call_->StartWrite(&call_->message_);
     } else if (last_) {
@@ -52,8 +52,7 @@ class WatchCall::Link : public ClipWatcher {
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (call_ == nullptr) return;
     WatchCall* const call = std::exchange(call_, nullptr);
-    call->meter_.SetCode(static_cast<int>(status.code()));
-    call->Finish(ToGrpcStatus(status, call->context_.request_id));
+    call->Finish(call->call_.End(status));
   }
 
   absl::Mutex mutex_;
@@ -66,11 +65,9 @@ class WatchCall::Link : public ClipWatcher {
 
 WatchCall::WatchCall(ServerCore& core, grpc::CallbackServerContext& context,
                      const grpc::ByteBuffer& request)
-    : meter_(core.calls, Method::kWatchClip),
-      context_(MakeCallContext(core, Method::kWatchClip, context)),
-      link_(std::make_shared<Link>(this)) {
-  if (!context_.refusal.ok()) {
-    link_->OnEnd(context_.refusal);
+    : call_(core, Method::kWatchClip, context), link_(std::make_shared<Link>(this)) {
+  if (const absl::Status& refusal = call_.context().refusal; !refusal.ok()) {
+    link_->OnEnd(refusal);
     return;
   }
   v1::WatchClipRequest wire;
@@ -78,7 +75,7 @@ WatchCall::WatchCall(ServerCore& core, grpc::CallbackServerContext& context,
     link_->OnEnd(parsed);
     return;
   }
-  const auto clip = core.clips.Watch(context_.tenant, wire.name(), link_);
+  const auto clip = core.clips.Watch(call_.context().tenant, wire.name(), link_);
   if (clip.ok()) {
     link_->OnClip(clip->first, clip->second);
   } else {

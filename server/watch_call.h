@@ -4,8 +4,7 @@
 
 #include <memory>
 
-#include "server/call_context.h"
-#include "server/call_metrics.h"
+#include "server/open_call.h"
 #include "server/server_core.h"
 
 namespace videonsa {
@@ -27,8 +26,7 @@ class WatchCall : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  private:
   class Link;
 
-  CallMeter meter_;
-  const CallContext context_;
+  OpenCall call_;
   grpc::ByteBuffer message_;  // of the write in flight
   std::shared_ptr<Link> link_;
 };

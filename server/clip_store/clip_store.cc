@@ -10,7 +10,9 @@
 #include "server/clip_store/clip_errors.h"
 #include "server/clip_store/clip_store_metrics.h"
 #include "server/proto_time.h"
+#include "server/quota_error.h"
 #include "server/random_id.h"
+#include "server/request_id.h"
 
 namespace videonsa {
 namespace {
@@ -19,19 +21,7 @@ constexpr char kPart[] = ".part";
 constexpr char kBin[] = ".bin";
 constexpr int kMaxChunkBytes = 1 << 20;
 constexpr size_t kMaxDisplayNameBytes = 256;
-constexpr size_t kMaxRequestIdBytes = 64;
 constexpr size_t kDigestBytes = 32;
-
-absl::Status OverQuota(absl::string_view quota, int64_t used, int64_t limit,
-                       absl::string_view unit) {
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   ErrorInfo{.reason = "QUOTA_EXCEEDED",
-                             .metadata = {{"quota", std::string(quota)},
-                                          {"used", absl::StrCat(used)},
-                                          {"limit", absl::StrCat(limit)}},
-                             .retry_after = absl::Seconds(10)},
-                   absl::StrCat(quota, ": ", used, " ", unit, " wanted and in use, limit ", limit));
-}
 
 }  // namespace
 
@@ -117,10 +107,7 @@ absl::Status ClipStore::ValidateLabels(const v1::StartUploadRequest& request) co
     return InvalidField("display_name", absl::StrCat("has ", request.display_name().size(),
                                                      " bytes, limit ", kMaxDisplayNameBytes));
   }
-  if (request.request_id().size() > kMaxRequestIdBytes) {
-    return InvalidField("request_id", absl::StrCat("has ", request.request_id().size(),
-                                                   " bytes, limit ", kMaxRequestIdBytes));
-  }
+  VNSA_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   if (request.has_ttl()) {
     const std::optional<absl::Duration> ttl = FromProto(request.ttl());
     if (!ttl || *ttl < absl::Minutes(1) || *ttl > options_.max_ttl) {
@@ -175,13 +162,13 @@ absl::Status ClipStore::CheckQuota(const Usage& usage, int64_t size,
                                    StorageDir::Space space) const {
   const TenantLimits& limits = usage.limits;
   if (usage.tenant_clips >= limits.clips) {
-    return OverQuota("clips", usage.tenant_clips + 1, limits.clips, "clips");
+    return OverQuota("clips", usage.tenant_clips + 1, limits.clips);
   }
   if (usage.tenant_uploads >= limits.uploads) {
-    return OverQuota("open_uploads", usage.tenant_uploads + 1, limits.uploads, "uploads");
+    return OverQuota("open_uploads", usage.tenant_uploads + 1, limits.uploads);
   }
   if (usage.tenant_bytes + size > limits.clip_bytes) {
-    return OverQuota("clip_bytes", usage.tenant_bytes + size, limits.clip_bytes, "bytes");
+    return OverQuota("clip_bytes", usage.tenant_bytes + size, limits.clip_bytes);
   }
   const auto floor =
       static_cast<int64_t>(options_.free_space_floor * static_cast<double>(space.total_bytes));

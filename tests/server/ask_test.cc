@@ -3,7 +3,9 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/test_server.h"
@@ -42,6 +44,18 @@ TEST(Ask, AnswersInOneMessage) {
   EXPECT_DOUBLE_EQ(result.attention().budget_fraction(), 1);
   EXPECT_EQ(result.model_version(), "fake@0123456789abcdef");
   EXPECT_EQ(result.ask_id().size(), 26u);
+}
+
+// A channel whose calls gRPC itself tries again when they end with UNAVAILABLE.
+std::shared_ptr<grpc::Channel> RetryingChannel(TestServer& server, int attempts) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetServiceConfigJSON(absl::StrCat(
+      R"({"methodConfig":[{"name":[{"service":"videonsa.v1.VideoQaService"}],"retryPolicy":{)",
+      R"("initialBackoff":"0.01s","maxBackoff":"0.01s","backoffMultiplier":1,)",
+      R"("retryableStatusCodes":["UNAVAILABLE"],"maxAttempts":)", attempts, "}}]}"));
+  return grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server.server().port()),
+                                   grpc::InsecureChannelCredentials(), arguments);
 }
 
 TEST(Ask, SendsIdsInInitialMetadata) {
@@ -227,6 +241,58 @@ TEST(Ask, RefusalOfTheQueueSaysWhenToComeBack) {
   EXPECT_EQ(ReasonOf(status), "QUEUE_FULL");
   EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(status).retry_delay().seconds(), 1);
   EXPECT_EQ(DetailOf<google::rpc::RequestInfo>(status).request_id().size(), 26u);
+}
+
+TEST(Ask, FailuresCarryTheirIdsInTheTrailers) {
+  TestServer server;
+  for (const char* text : {"refuse", "fail:ABORTED"}) {
+    grpc::ClientContext context;
+    context.AddMetadata("x-request-id", "my-id.1");
+    v1::AskRequest request;
+    *request.mutable_question() = TextQuestion(text);
+    v1::AskResponse response;
+    EXPECT_FALSE(server.questions().Ask(&context, request, &response).ok());
+    EXPECT_TRUE(context.GetServerInitialMetadata().empty()) << text;
+    const auto& trailers = context.GetServerTrailingMetadata();
+    ASSERT_EQ(trailers.count("x-request-id"), 1u) << text;
+    EXPECT_EQ(trailers.find("x-request-id")->second, "my-id.1");
+    EXPECT_EQ(trailers.count("traceresponse"), 1u);
+    EXPECT_EQ(trailers.count("videonsa-ask-id"), 1u);
+  }
+}
+
+TEST(Ask, GrpcRetriesWhatFailedBeforeItsFirstMessage) {
+  TestServer server;
+  const auto stub = v1::VideoQaService::NewStub(RetryingChannel(server, 4));
+  grpc::ClientContext context;
+  v1::AskRequest request;
+  *request.mutable_question() = TextQuestion("fail:UNAVAILABLE");
+  v1::AskResponse response;
+  EXPECT_EQ(stub->Ask(&context, request, &response).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(server.runtime().submitted(), 4);
+
+  // A stream that has told of its acceptance is not retried.
+  grpc::ClientContext stream_context;
+  const auto reader =
+      stub->AskStream(&stream_context, StreamRequest("fail:UNAVAILABLE", /*tokens=*/4));
+  v1::AskStreamResponse event;
+  ASSERT_TRUE(reader->Read(&event));
+  while (reader->Read(&event)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(server.runtime().submitted(), 5);
+}
+
+TEST(Ask, GrpcWaitsAsLongAsARefusalSays) {
+  TestServer server;
+  const auto stub = v1::VideoQaService::NewStub(RetryingChannel(server, 2));
+  grpc::ClientContext context;
+  const absl::Time begin = absl::Now();
+  const auto reader = stub->AskStream(&context, StreamRequest("refuse", /*tokens=*/4));
+  v1::AskStreamResponse event;
+  EXPECT_FALSE(reader->Read(&event));
+  EXPECT_EQ(ReasonOf(reader->Finish()), "QUEUE_FULL");
+  EXPECT_GE(absl::Now() - begin, absl::Seconds(1)) << "RetryInfo says 1 s";
 }
 
 TEST(Ask, LoadingServerSaysSo) {

@@ -3,6 +3,7 @@
 #include "runtime/base/error.h"
 #include "runtime/telemetry/log.h"
 #include "server/proto_time.h"
+#include "server/status_conversion.h"
 #include "server/unary_call.h"
 
 namespace videonsa {

@@ -31,9 +31,10 @@ constexpr rlim_t kMostFiles = 65536;
 constexpr absl::Duration kFailurePoll = absl::Milliseconds(200);
 
 // Says on stderr, for people, why the server does not start.
-int Fail(int code, const char* what, const absl::Status& status) {
+int Fail(int code, const std::string& what, const absl::Status& status) {
   const std::optional<ErrorInfo> info = GetErrorInfo(status);
-  fprintf(stderr, "videonsa-server: %s: %s (%s)\n", what, std::string(status.message()).c_str(),
+  fprintf(stderr, "videonsa-server: %s: %s (%s)\n", what.c_str(),
+          std::string(status.message()).c_str(),
           info ? info->reason.c_str() : absl::StatusCodeToString(status.code()).c_str());
   return code;
 }
@@ -162,7 +163,9 @@ int Serve(const ServerOptions& options, const std::vector<std::string>& argument
     PrintReady(**server, options, model);
     code = ServeUntilStopped(**server, arguments, options, signals);
   } else {
-    code = Fail(kExitModel, "the model cannot be loaded", runtime.status());
+    code = Fail(kExitModel,
+                absl::StrCat("the model in ", options.runtime.model_dir, " cannot be loaded"),
+                runtime.status());
   }
   server->reset();
   CountLogMessages(nullptr);

@@ -103,6 +103,7 @@ v1::Timing ToProto(const Timing& timing) {
   *out.mutable_mean_inter_token() = ToProto(timing.mean_inter_token);
   *out.mutable_total() = ToProto(timing.total);
   *out.mutable_preempted() = ToProto(timing.preempted);
+  out.set_preemptions(timing.preemptions);
   return out;
 }
 

@@ -47,6 +47,7 @@ v1::GetServerStatusResponse StatusOf(const ServerCore& core) {
   out.set_kv_pages_used(stats.kv_pages_used);
   out.set_kv_pages_total(stats.kv_pages_total);
   out.set_decoder_processes(stats.decoder_processes);
+  out.set_preemptions(stats.preemptions);
   out.set_workers(stats.workers);
   out.set_workers_serving(stats.workers_serving);
   if (!stats.failure.ok()) out.set_message(std::string(stats.failure.message()));

@@ -91,6 +91,10 @@ std::string StatusText(const proto::GetServerStatusResponse& status, const Paint
               HumanDuration(absl::Now() - absl::FromUnixSeconds(status.start_time().seconds())));
   }
   table.Row("requests", absl::StrCat(status.running(), " running, ", status.waiting(), " waiting"));
+  if (status.preemptions() > 0) {
+    table.Row("preempted", absl::StrCat(Grouped(status.preemptions()),
+                                        " times for a higher priority, since start"));
+  }
   if (status.workers() > 1 || status.workers_serving() < status.workers()) {
     table.Row("workers",
               absl::StrCat(status.workers_serving(), " of ", status.workers(), " serving"));

@@ -40,6 +40,10 @@ std::string TimesText(const proto::AskResult& result, const Painter& painter) {
     absl::StrAppend(
         &out, absl::StrFormat(", %.1f tokens/s", (result.usage().output_tokens() - 1) / generate));
   }
+  if (timing.preemptions() > 0) {
+    absl::StrAppend(&out, ", ", HumanDuration(FromProto(timing.preempted())), " of it preempted (",
+                    timing.preemptions(), timing.preemptions() == 1 ? " time)" : " times)");
+  }
   out += '\n';
   const auto phases = PhasesOf(timing);
   absl::Duration longest = absl::ZeroDuration();

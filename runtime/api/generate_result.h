@@ -54,7 +54,9 @@ enum class KvReuse { kNone, kFeatures, kExact };
 struct Timing {
   absl::Time receive_time;
   absl::Duration queue, fetch, decode, preprocess, tokenize, vision, prefill, generate;
-  absl::Duration time_to_first_token, mean_inter_token, total, preempted;
+  absl::Duration time_to_first_token, mean_inter_token, total;
+  absl::Duration preempted;  ///< out of its place, until the next token; inside the others
+  int preemptions = 0;       ///< times that it was put back in the queue
 };
 
 struct Usage {

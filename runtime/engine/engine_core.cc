@@ -220,7 +220,12 @@ void EngineCore::On(UnpinMessage message) {
 void EngineCore::On(SequencesReleased event) {
   for (auto& [id, account] : event.accounts) {
     Sequence* sequence = Find(RequestId{id.value});
-    VNSA_CHECK(sequence != nullptr && sequence->phase() == SequencePhase::kFinished)
+    VNSA_CHECK(sequence != nullptr) << "I11: released sequence " << id << " is unknown";
+    if (sequence->release_lane == event.worker) {
+      Left(*sequence, account);
+      continue;
+    }
+    VNSA_CHECK(sequence->phase() == SequencePhase::kFinished)
         << "I11: released sequence " << id << " has not ended";
     if (!sequence->finish_sent) SendFinish(*sequence, std::move(account));
     Forget(*sequence);
@@ -242,7 +247,8 @@ void EngineCore::On(StepDone event) {
     VNSA_CHECK_GE(sequence->in_flight, 0) << "I7: request " << sequence->request.id;
   }
   for (const VisionSlice& slice : event.result.reused_vision) {
-    if (Sequence* sequence = Find(RequestId{slice.sequence.value})) ++sequence->reused_visuals;
+    Sequence* sequence = Find(RequestId{slice.sequence.value});
+    if (sequence != nullptr && sequence->preemptions == 0) ++sequence->reused_visuals;
   }
   ReportProgress(step);
   for (auto& [id, status] : event.rejected) {
@@ -261,6 +267,7 @@ void EngineCore::On(StepDone event) {
 
 void EngineCore::On(WorkerFailed event) {
   Lane& lane = lanes_[event.worker];
+  if (lane.beneficiary != nullptr) StopLeaving(*lane.beneficiary);
   lane.state = options_.restarts ? Lane::State::kRestarting : Lane::State::kLost;
   ++lane.epoch;
   std::vector<Sequence*> lost = lane.running;
@@ -273,10 +280,12 @@ void EngineCore::On(WorkerFailed event) {
     Forget(*sequence);
   }
   // Ended sequences whose release was under way are known by their phase alone.
-  std::vector<Sequence*> released;
+  std::vector<Sequence*> released, left;
   for (auto& [id, sequence] : sequences_) {
     if (sequence->lane == lane.index) released.push_back(sequence.get());
+    if (sequence->release_lane == lane.index) left.push_back(sequence.get());
   }
+  for (Sequence* sequence : left) Left(*sequence, {});
   for (Sequence* sequence : released) {
     VNSA_CHECK(sequence->phase() == SequencePhase::kFinished)
         << "I6: request " << sequence->request.id;
@@ -317,14 +326,14 @@ void EngineCore::TakeToken(const SampledToken& token) {
   const absl::Duration now = clock_.Monotonic();
   if (sequence->phase() == SequencePhase::kPrefill) {
     sequence->SetPhase(SequencePhase::kDecode);
-    sequence->first_token_time = now;
     Lane& lane = lanes_[sequence->lane];
     MovePin(*sequence);
     lane.admission->Publish(*sequence);
     std::erase(lane.prefilling, sequence);
-    sequence->request.stream->Prefilled(sequence->prompt->prompt_tokens, sequence->cached_tokens,
-                                        now - sequence->admit_time);
+    NoteFirstToken(*sequence, now);
   }
+  VNSA_CHECK_LT(sequence->output_tokens, sequence->planned_outputs)
+      << "I16: request " << sequence->request.id << " samples a token again";
   sequence->last_token_time = now;
   ++sequence->output_tokens;
   sequence->output_ids.push_back(token.token_id);
@@ -336,6 +345,16 @@ void EngineCore::TakeToken(const SampledToken& token) {
     End(*sequence, absl::OkStatus(),
         sequence->prompt->limited_by_context ? FinishReason::kContext : FinishReason::kLength);
   }
+}
+
+void EngineCore::NoteFirstToken(Sequence& sequence, absl::Duration now) {
+  if (sequence.leave_time != -absl::InfiniteDuration()) {
+    sequence.preempted_time += now - std::exchange(sequence.leave_time, -absl::InfiniteDuration());
+  }
+  if (sequence.first_token_time != -absl::InfiniteDuration()) return;  // of an earlier stay
+  sequence.first_token_time = now;
+  sequence.request.stream->Prefilled(sequence.prompt->prompt_tokens, sequence.reused_tokens,
+                                     now - sequence.admit_time);
 }
 
 void EngineCore::CheckStepComplete(const SubmittedStep& step, const StepDone& event) {
@@ -360,16 +379,21 @@ void EngineCore::CheckStepComplete(const SubmittedStep& step, const StepDone& ev
 
 void EngineCore::ReportProgress(const SubmittedStep& step) {
   const absl::Duration now = clock_.Monotonic();
+  // Who hears of the way to its first token: not those that come back with a part of the answer.
+  const auto hears = [](const Sequence* sequence) {
+    return sequence != nullptr && sequence->phase() != SequencePhase::kFinished &&
+           sequence->first_token_time == -absl::InfiniteDuration();
+  };
   for (const VisionSlice& slice : step.plan.vision) {
     Sequence* sequence = Find(RequestId{slice.sequence.value});
-    if (sequence == nullptr || sequence->phase() == SequencePhase::kFinished) continue;
+    if (!hears(sequence)) continue;
     sequence->vision_end_time = now;
     const PatchGrid& grid = sequence->prompt->spec.visuals[slice.visual_idx]->grid();
     sequence->request.stream->Progress("vision", slice.t_end, grid.t);
   }
   for (const PrefillSlice& slice : step.plan.prefill) {
     Sequence* sequence = Find(RequestId{slice.sequence.value});
-    if (sequence == nullptr || sequence->phase() == SequencePhase::kFinished) continue;
+    if (!hears(sequence)) continue;
     const int64_t total = sequence->prompt_len();
     const int64_t done =
         sequence->layerwise() ? total * slice.layer_end / info_.num_layers : slice.token_end;
@@ -389,27 +413,36 @@ void EngineCore::End(Sequence& sequence, absl::Status status, FinishReason reaso
     deadlines_.erase({sequence.request.deadline, sequence.request.id.value});
   }
   if (phase == SequencePhase::kWaitingMedia) --waiting_media_;
-  if (phase == SequencePhase::kWaiting) {
-    waiting_.Remove(sequence.request.id);
-    waiting_seconds_ -= sequence.predicted_seconds;
-  }
-  if (phase == SequencePhase::kPrefill || phase == SequencePhase::kDecode) {
-    Lane& lane = lanes_[sequence.lane];
-    std::erase(lane.running, &sequence);
-    --running_;
-    running_seconds_ -= sequence.predicted_seconds;
-    if (phase == SequencePhase::kPrefill) std::erase(lane.prefilling, &sequence);
-    attention_[sequence.lane] = 1;
-  }
+  StopLeaving(sequence);
   admission_changed_ = true;
   if (phase == SequencePhase::kPrefill || phase == SequencePhase::kDecode) {
+    RemoveFromLane(sequence);
     lanes_[sequence.lane].ended.push_back(&sequence);
     // A complete answer waits for its account; a failed one need not.
     if (!sequence.end_status.ok()) SendFinish(sequence, {});
     return;
   }
+  if (sequence.release_lane >= 0) {  // it left and is not back in the queue
+    if (!sequence.end_status.ok()) SendFinish(sequence, {});
+    return;
+  }
+  if (phase == SequencePhase::kWaiting) {
+    waiting_.Remove(sequence.request.id);
+    waiting_seconds_ -= sequence.predicted_seconds;
+  }
   SendFinish(sequence, {});
   Forget(sequence);
+}
+
+void EngineCore::RemoveFromLane(Sequence& sequence) {
+  Lane& lane = lanes_[sequence.lane];
+  std::erase(lane.running, &sequence);
+  std::erase(lane.prefilling, &sequence);
+  std::erase(lane.victims, &sequence);
+  --running_;
+  --running_by_priority_[static_cast<int>(sequence.request.priority)];
+  running_seconds_ -= sequence.predicted_seconds;
+  attention_[lane.index] = 1;
 }
 
 void EngineCore::Unadmit(Sequence& sequence) {
@@ -421,7 +454,7 @@ void EngineCore::SendFinish(Sequence& sequence, AttentionAccount account) {
   VNSA_CHECK(!sequence.finish_sent) << "I11: request " << sequence.request.id << " ends twice";
   sequence.finish_sent = true;
   GenerateResult result = FinalResult(sequence, clock_.Monotonic());
-  result.account = std::move(account);
+  result.account = AccountOf(sequence, std::move(account));
   sequence.request.stream->Finish(sequence.end_status, std::move(result));
   if (observer_ != nullptr) observer_->OnEnded(sequence.request.id);
 }
@@ -451,6 +484,7 @@ EngineSnapshot EngineCore::Snapshot() const {
   snapshot.workers = static_cast<int>(lanes_.size());
   snapshot.backlog_seconds = std::max(0.0, waiting_seconds_ + running_seconds_);
   snapshot.steps = next_step_ - 1;
+  snapshot.preemptions = preemptions_;
   snapshot.cost = cost_;
   snapshot.failure = failure_;
   return snapshot;

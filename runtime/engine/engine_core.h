@@ -16,6 +16,7 @@
 #include "runtime/engine/cost_model.h"
 #include "runtime/engine/lane.h"
 #include "runtime/engine/messages.h"
+#include "runtime/engine/preemption.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/sequence.h"
 #include "runtime/engine/waiting_queue.h"
@@ -39,6 +40,8 @@ struct EngineOptions {
   /// take less than so many full steps, or when the worker has room left in its steps.
   double bind_within_steps = 2;
   int max_bypasses = 16;  ///< requests that may overtake a head of the queue that does not fit yet
+  /// How often one sequence may be put back in the queue for requests of higher classes; 0: never.
+  int max_preemptions = 3;
   int64_t hidden_bytes = int64_t{1} << 30;  ///< rows kept by layer-wise prefills
   /// Share of a worker's pages that sessions may keep, in all and one tenant's.
   double pinned_share = 0.5;
@@ -51,6 +54,8 @@ class EngineObserver {
  public:
   virtual ~EngineObserver() = default;
   virtual void OnAdmitted(RequestId id) = 0;
+  /// It was admitted and waits again.
+  virtual void OnPreempted(RequestId id) = 0;
   virtual void OnEnded(RequestId id) = 0;
   /// The engine is about to look at the request's patch sources: a change from now on is news.
   virtual void OnMediaSeen(RequestId id) = 0;
@@ -68,6 +73,7 @@ struct EngineSnapshot {
   int waiting_by_priority[3] = {0, 0, 0};  ///< ready, not admitted; by Priority
   double backlog_seconds = 0;              ///< predicted work of everything admitted or ready
   uint64_t steps = 0;
+  int64_t preemptions = 0;  ///< sequences put back in the queue
   int workers = 0;
   int workers_serving = 0;
   std::optional<CostModel> cost;
@@ -81,7 +87,7 @@ struct EngineSnapshot {
 /// predicted to reach its first token first, counting the pages and features that it holds.
 ///
 /// Owner: engine thread only.
-/// Invariants: I6-I11 of runtime/README.md.
+/// Invariants: I6-I11, I15, I16 of runtime/README.md.
 class EngineCore {
  public:
   /// `observer` may be null; it and `clock` outlive the core.
@@ -131,7 +137,31 @@ class EngineCore {
   /// Binds a sequence to the best worker: kNoRoom if none has the memory, kBusy if those that have
   /// would not get to it soon.
   Start TryStart(Sequence& sequence);
+  bool TryBind(Sequence& sequence, Lane& lane);
   void Bind(Sequence& sequence, Lane& lane);
+
+  /// Whether a request of a higher class waits than some that runs.
+  bool MayPreempt() const;
+  /// Lets sequences of lower classes leave for one that has no room (I15, I16).
+  void TryPreempt(Sequence& sequence);
+  Shortage ShortageOn(const Lane& lane, const Sequence& sequence) const;
+  std::vector<SequenceId> VictimsOn(const Lane& lane, const Sequence& sequence, double* lost) const;
+  double SecondsLost(const Sequence& sequence) const;
+  /// Predicted, for the rows of its answer so far.
+  double ReplaySeconds(const Sequence& sequence) const;
+  /// Starts those for whom all have left.
+  void AdmitBeneficiaries();
+  /// The beneficiary needs its victims no more.
+  void StopLeaving(Sequence& beneficiary);
+  void ReleaseVictims(Lane& lane, WorkerJob& job);
+  void Leave(Sequence& sequence, Lane& lane, WorkerJob& job);
+  /// The worker has forgotten a sequence that left: it waits again.
+  void Left(Sequence& sequence, const AttentionAccount& account);
+  void Requeue(Sequence& sequence);
+  /// Of all stays; `last` is the last one's.
+  static AttentionAccount AccountOf(const Sequence& sequence, AttentionAccount last);
+  /// Takes one that runs out of the lists of its worker.
+  void RemoveFromLane(Sequence& sequence);
   /// Pages of a session live on one worker: where its last request ran.
   void MovePin(const Sequence& sequence);
   std::optional<WorkerJob> JobFor(Lane& lane);
@@ -142,6 +172,8 @@ class EngineCore {
   Sequence& Join(SequenceId id, SubmittedStep& step);
 
   void TakeToken(const SampledToken& token);
+  /// The first of a stay.
+  void NoteFirstToken(Sequence& sequence, absl::Duration now);
   void ReportProgress(const SubmittedStep& step);
   /// `error` is what CostModel::Observe said.
   void CountStep(const SubmittedStep& step, const StepResult& result, double error) const;
@@ -170,7 +202,11 @@ class EngineCore {
   std::vector<uint8_t> attention_;  // by lane: there may be something to do
   uint64_t next_step_ = 1;
   bool admission_changed_ = false;  // something happened that may let a waiting request in
-  int running_ = 0;                 // in all lanes
+  uint64_t next_preempt_step_ = 0;  // nobody need try to preempt before
+  bool preempt_later_ = false;      // but somebody would
+  int64_t preemptions_ = 0;
+  int running_ = 0;  // in all lanes
+  int running_by_priority_[3] = {0, 0, 0};
   int waiting_media_ = 0;
   double waiting_seconds_ = 0;
   double running_seconds_ = 0;

@@ -46,7 +46,8 @@ std::optional<WorkerJob> EngineCore::JobFor(Lane& lane) {
   job.worker = lane.index;
   job.epoch = lane.epoch;
   ReleaseEnded(lane, job);
-  if (!job.release.empty()) Admit();  // the pages may serve another at once
+  ReleaseVictims(lane, job);
+  if (admission_changed_) Admit();  // the pages may serve another at once
   job.add = std::exchange(lane.to_add, {});
   SubmittedStep step;
   Plan(lane, job, step);
@@ -80,8 +81,11 @@ void EngineCore::ReleaseEnded(Lane& lane, WorkerJob& job) {
 }
 
 void EngineCore::Admit() {
-  if (!std::exchange(admission_changed_, false)) return;
-  while (running_ < options_.max_running && waiting_.size() > 0 && AdmitOne()) {
+  const bool try_again = preempt_later_ && next_step_ >= next_preempt_step_;
+  if (try_again) preempt_later_ = false;
+  if (!std::exchange(admission_changed_, false) && !try_again) return;
+  AdmitBeneficiaries();
+  while (waiting_.size() > 0 && (running_ < options_.max_running || MayPreempt()) && AdmitOne()) {
   }
 }
 
@@ -89,23 +93,33 @@ bool EngineCore::AdmitOne() {
   Sequence& head = *Find(waiting_.Front(1).front());
   const Start head_start = TryStart(head);
   if (head_start == Start::kStarted) return true;
+  if (head_start == Start::kNoRoom) TryPreempt(head);
   // Whoever ranks behind it would wait for at least the same work.
   if (head_start == Start::kBusy || head.bypassed >= options_.max_bypasses) return false;
   for (const RequestId id : waiting_.Front(kBackfillCandidates)) {
-    if (id == head.request.id || TryStart(*Find(id)) != Start::kStarted) continue;
-    ++head.bypassed;
-    return true;
+    if (id == head.request.id) continue;
+    Sequence& other = *Find(id);
+    const Start start = TryStart(other);
+    if (start == Start::kStarted) {
+      ++head.bypassed;
+      return true;
+    }
+    if (start == Start::kNoRoom && other.request.priority > head.request.priority) {
+      TryPreempt(other);
+    }
   }
   return false;
 }
 
 EngineCore::Start EngineCore::TryStart(Sequence& sequence) {
+  if (running_ >= options_.max_running) return Start::kNoRoom;
   const KvNeed need = NeedOf(*sequence.prompt, info_);
   const double most_ahead = options_.bind_within_steps * options_.step.seconds;
   std::vector<std::pair<double, Lane*>> lanes;  // score, ties to the first
   bool busy = false;
   for (Lane& lane : lanes_) {
     const bool open = lane.state == Lane::State::kServing &&
+                      (lane.beneficiary == nullptr || lane.beneficiary == &sequence) &&
                       static_cast<int>(lane.running.size()) < max_running_a_lane_;
     if (!open || !lane.MayAdmit(need)) continue;
     const double ahead = lane.SecondsAhead(sequence.rank);
@@ -118,36 +132,46 @@ EngineCore::Start EngineCore::TryStart(Sequence& sequence) {
   while (!lanes.empty()) {
     const auto best = std::min_element(lanes.begin(), lanes.end());
     Lane& lane = *best->second;
-    const int64_t evictions = lane.admission->num_evicted();
-    const int64_t unpinned = lane.admission->pins().num_taken();
-    const bool admitted = lane.admission->TryAdmit(sequence);
-    metrics_.kv_evictions_lru.Add(static_cast<double>(lane.admission->num_evicted() - evictions));
-    metrics_.sessions_unpinned.Add(
-        static_cast<double>(lane.admission->pins().num_taken() - unpinned));
-    if (admitted) {
-      Bind(sequence, lane);
-      return Start::kStarted;
-    }
+    if (TryBind(sequence, lane)) return Start::kStarted;
     lanes.erase(best);
   }
   return busy ? Start::kBusy : Start::kNoRoom;
 }
 
+bool EngineCore::TryBind(Sequence& sequence, Lane& lane) {
+  const int64_t evictions = lane.admission->num_evicted();
+  const int64_t unpinned = lane.admission->pins().num_taken();
+  const bool admitted = lane.admission->TryAdmit(sequence);
+  metrics_.kv_evictions_lru.Add(static_cast<double>(lane.admission->num_evicted() - evictions));
+  metrics_.sessions_unpinned.Add(
+      static_cast<double>(lane.admission->pins().num_taken() - unpinned));
+  if (admitted) Bind(sequence, lane);
+  return admitted;
+}
+
 void EngineCore::Bind(Sequence& sequence, Lane& lane) {
   const Request& request = sequence.request;
   SequenceSpec& prepared = sequence.prompt->spec;
+  StopLeaving(sequence);
   waiting_.Remove(request.id);
-  waiting_.Charge(request.tenant, sequence.predicted_seconds);
+  const bool first_stay = sequence.preemptions == 0;
+  if (first_stay) {
+    waiting_.Charge(request.tenant, sequence.predicted_seconds);
+    sequence.admit_time = clock_.Monotonic();
+    sequence.reused_tokens = sequence.cached_tokens;
+    metrics_.prefix_cache_query_tokens.Add(sequence.prompt_len());
+    metrics_.prefix_cache_hit_tokens.Add(sequence.cached_tokens);
+  }
   waiting_seconds_ -= sequence.predicted_seconds;
   running_seconds_ += sequence.predicted_seconds;
   sequence.SetPhase(SequencePhase::kPrefill);
-  sequence.admit_time = clock_.Monotonic();
+  sequence.kept_tokens = sequence.planned_outputs = sequence.output_tokens;
   sequence.pages_reserved = sequence.pages.size();
   sequence.next_token = sequence.cached_tokens;
   sequence.service = lane.prefill_clock;
   sequence.lane = lane.index;
   const double uncached = 1.0 - static_cast<double>(sequence.cached_tokens) / sequence.prompt_len();
-  sequence.prefill_left = sequence.prefill_seconds * uncached;
+  sequence.prefill_left = sequence.prefill_seconds * uncached + ReplaySeconds(sequence);
   lane.prefilling.push_back(&sequence);
   lane.NoteVisuals(prepared);
   lane.full = true;  // until the next step says otherwise
@@ -160,13 +184,13 @@ void EngineCore::Bind(Sequence& sequence, Lane& lane) {
   }
   lane.running.push_back(&sequence);
   ++running_;
+  ++running_by_priority_[static_cast<int>(request.priority)];
   attention_[lane.index] = 1;
-  metrics_.prefix_cache_query_tokens.Add(sequence.prompt_len());
-  metrics_.prefix_cache_hit_tokens.Add(sequence.cached_tokens);
   SequenceSpec spec = prepared;
   spec.id = sequence.id();
   spec.page_ids = sequence.pages.pages();
   spec.cached_tokens = sequence.cached_tokens;
+  spec.answer_ids = sequence.output_ids;
   spec.cancelled = request.cancelled;
   lane.to_add.push_back(std::move(spec));
   if (observer_ != nullptr) observer_->OnAdmitted(request.id);
@@ -182,8 +206,14 @@ void EngineCore::MovePin(const Sequence& sequence) {
 SequenceView EngineCore::ViewOf(const Sequence& sequence) const {
   SequenceView view;
   view.id = sequence.id();
-  view.decode = sequence.phase() == SequencePhase::kDecode || sequence.planned_outputs > 0;
-  view.kv_tokens = sequence.prompt_len() + sequence.planned_outputs;
+  const bool replays = sequence.prompt_planned && sequence.ReplayLeft() > 0;
+  view.decode = sequence.prompt_planned && !replays;
+  view.kv_tokens =
+      sequence.prompt_len() + (replays ? sequence.next_replay : sequence.planned_outputs);
+  if (replays) {
+    view.replay_begin = sequence.next_replay;
+    view.replay_end = sequence.next_replay + sequence.ReplayLeft();
+  }
   view.prompt_tokens = sequence.prompt_len();
   view.next_token = sequence.next_token;
   view.num_layers = info_.num_layers;
@@ -200,6 +230,7 @@ void EngineCore::Plan(Lane& lane, WorkerJob& job, SubmittedStep& step) {
   std::vector<SequenceView> views;
   views.reserve(lane.running.size());
   for (const Sequence* sequence : lane.running) {
+    if (sequence->leaving) continue;
     // Everything it may say is already being sampled.
     if (sequence->planned_outputs >= sequence->prompt->spec.sampling.max_output_tokens) continue;
     views.push_back(ViewOf(*sequence));
@@ -253,9 +284,14 @@ void EngineCore::NotePlanned(const StepPlan& plan, SubmittedStep& step) {
       sequence.next_token = slice.token_end;
     }
     if (slice.token_end == sequence.prompt_len() && slice.layer_end == info_.num_layers) {
+      sequence.prompt_planned = true;
+      if (sequence.kept_tokens > 0) continue;
       sequence.planned_outputs = 1;
       step.due.push_back(&sequence);
     }
+  }
+  for (const ReplaySlice& slice : plan.replay) {
+    Join(slice.sequence, step).next_replay = slice.end;
   }
   for (const SequenceId id : plan.decode) {
     Sequence& sequence = Join(id, step);

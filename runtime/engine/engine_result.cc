@@ -8,19 +8,12 @@ namespace videonsa {
 
 GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) const {
   GenerateResult result;
-  if (sequence.prompt != nullptr) result = std::move(sequence.prompt->result);
+  if (sequence.prompt != nullptr) {
+    sequence.TakeMediaCosts();
+    result = std::move(sequence.prompt->result);
+  }
   result.finish_reason = sequence.finish_reason;
   Timing& timing = result.timing;
-  for (size_t i = 0; i < result.visuals.size(); ++i) {
-    // What was decoded beside the model is not in the seed.
-    const PatchSource* source = sequence.prompt->spec.visuals[i].get();
-    if (source == nullptr) continue;
-    const PatchSource::State state = source->state();
-    result.visuals[i].frames_decoded += state.frames_decoded;
-    result.usage.frames_decoded += state.frames_decoded;
-    timing.decode += state.decode_time;
-    timing.preprocess += state.preprocess_time;
-  }
   const absl::Duration never = -absl::InfiniteDuration();
   timing.total = now - sequence.request.receive;
   if (sequence.ready_time != never) {
@@ -40,12 +33,15 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
       timing.mean_inter_token = timing.generate / (sequence.output_tokens - 1);
     }
   }
+  timing.preemptions = sequence.preemptions;
+  timing.preempted = sequence.preempted_time;
+  if (sequence.leave_time != never) timing.preempted += now - sequence.leave_time;
   result.usage.output_tokens = sequence.output_tokens;
-  result.usage.cached_prompt_tokens = sequence.cached_tokens;
+  result.usage.cached_prompt_tokens = sequence.reused_tokens;
   result.usage.kv_pages_peak = sequence.pages_reserved;
   result.answer_ids = std::move(sequence.output_ids);
   if (sequence.ended_by_stop_token) result.answer_ids.pop_back();
-  if (sequence.cached_tokens > 0) {
+  if (sequence.reused_tokens > 0) {
     result.kv_reuse = KvReuse::kExact;
   } else if (sequence.reused_visuals > 0) {
     result.kv_reuse = KvReuse::kFeatures;
@@ -57,7 +53,7 @@ void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result,
                            double error) const {
   const StepPlan& plan = step.plan;
   if (step.members.empty()) return;
-  const bool prefills = !plan.prefill.empty() || !plan.vision.empty();
+  const bool prefills = !plan.prefill.empty() || !plan.vision.empty() || !plan.replay.empty();
   const StepPhase phase = plan.decode.empty() ? StepPhase::kPrefill
                           : prefills          ? StepPhase::kMixed
                                               : StepPhase::kDecode;
@@ -102,7 +98,7 @@ void EngineCore::CheckInvariants() const {
   int waiting = 0, waiting_media = 0, running = 0;
   for (const auto& [id, sequence] : sequences_) {
     waiting_media += sequence->phase() == SequencePhase::kWaitingMedia;
-    waiting += sequence->phase() == SequencePhase::kWaiting;
+    waiting += sequence->phase() == SequencePhase::kWaiting && sequence->release_lane < 0;
     const bool runs =
         sequence->phase() == SequencePhase::kPrefill || sequence->phase() == SequencePhase::kDecode;
     running += runs;
@@ -114,6 +110,8 @@ void EngineCore::CheckInvariants() const {
   VNSA_CHECK_EQ(waiting, waiting_.size());
   VNSA_CHECK_EQ(running, running_);
   VNSA_CHECK_LE(running, options_.max_running);
+  VNSA_CHECK_EQ(running,
+                running_by_priority_[0] + running_by_priority_[1] + running_by_priority_[2]);
   for (const Lane& lane : lanes_) CheckLane(lane);
 }
 
@@ -134,6 +132,17 @@ void EngineCore::CheckLane(const Lane& lane) const {
   VNSA_CHECK(lane.state == Lane::State::kServing || running == 0) << "worker " << lane.index;
   VNSA_CHECK_EQ(hidden, admission.hidden().used()) << "I3";
   VNSA_CHECK_LE(static_cast<int>(lane.submitted.size()), options_.plan_depth) << "I9";
+  VNSA_CHECK(lane.victims.empty() || lane.beneficiary != nullptr) << "I16: worker " << lane.index;
+  for (const Sequence* victim : lane.victims) {
+    VNSA_CHECK(victim->leaving && victim->lane == lane.index &&
+               victim->request.priority < lane.beneficiary->request.priority)
+        << "I15: request " << victim->request.id;
+  }
+  if (lane.beneficiary != nullptr) {
+    VNSA_CHECK(lane.beneficiary->phase() == SequencePhase::kWaiting &&
+               lane.beneficiary->victims_lane == lane.index)
+        << "I16: request " << lane.beneficiary->request.id;
+  }
   int64_t references_in_pool = 0;
   int used = 0;
   for (int32_t page = 0; page < admission.pool().capacity(); ++page) {

@@ -60,6 +60,7 @@ void Lane::NoteVisuals(const SequenceSpec& spec) {
 
 void Lane::Reset(const ExecutorInfo& info, int64_t hidden_bytes) {
   VNSA_CHECK(running.empty() && prefilling.empty() && ended.empty() && to_add.empty());
+  VNSA_CHECK(victims.empty() && beneficiary == nullptr) << "I16: worker " << index;
   submitted.clear();
   jobs_in_flight = 0;
   full = false;

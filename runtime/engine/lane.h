@@ -53,6 +53,9 @@ struct Lane {
   std::vector<Sequence*> running;     ///< kPrefill and kDecode, in order of admission
   std::vector<Sequence*> prefilling;  ///< those of `running` without a token
   std::vector<Sequence*> ended;       ///< kFinished, still known to the executor
+  std::vector<Sequence*> victims;     ///< those of `running` that leave at their next border
+  Sequence* beneficiary = nullptr;    ///< for whom; nobody else is admitted here until then
+  bool short_of_memory = false;       ///< why: pages or bytes, else running sequences
   std::vector<SequenceSpec> to_add;
   std::deque<SubmittedStep> submitted;
   int jobs_in_flight = 0;

@@ -34,6 +34,14 @@ void OpenRequests::OnAdmitted(RequestId id) {
   --waiting_;
 }
 
+void OpenRequests::OnPreempted(RequestId id) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = open_.find(id);
+  if (it == open_.end() || !it->second.admitted) return;
+  it->second.admitted = false;
+  ++waiting_;
+}
+
 bool OpenRequests::MarkCancelled(RequestId id) {
   absl::MutexLock lock(&mutex_);
   const auto it = open_.find(id);

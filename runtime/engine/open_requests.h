@@ -35,6 +35,8 @@ class OpenRequests : public EngineObserver {
   /// Takes back a TryOpen whose request never reached the engine.
   void OnEnded(RequestId id) override;
   void OnAdmitted(RequestId id) override;
+  /// It counts as waiting again, so that no more than capacity() are ever open.
+  void OnPreempted(RequestId id) override;
   void OnMediaSeen(RequestId id) override;
 
   /// Sets the cancel flag; returns whether the caller must tell the engine (the first time only).

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -58,6 +59,10 @@ struct PreparedPrompt {
   PromptTokens prompt_tokens;
   /// The context, not the caller, decided sampling.max_output_tokens.
   bool limited_by_context = false;
+  /// New sources of all visuals' rows, not begun, for a sequence that was preempted. Null: they
+  /// cannot be had again, so a prompt with visuals keeps its place. Called by the engine's thread;
+  /// must not wait.
+  std::function<std::vector<std::shared_ptr<PatchSource>>()> reopen;
   /// Seed of the final result: visuals, attention, generation settings, media times and counts.
   GenerateResult result;
 };

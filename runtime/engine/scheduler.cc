@@ -63,6 +63,7 @@ class StepFiller {
   bool full() const { return !room_.first && (room_.seconds <= 0 || room_.tokens <= 0); }
 
   void AddPrefill(const SequenceView& view) {
+    if (view.replay_begin < view.replay_end) return AddReplay(view);
     if (!AddVision(view)) return;
     if (view.layerwise) {
       AddLayers(view);
@@ -117,6 +118,35 @@ class StepFiller {
     step_.work.prefill_tokens += end - view.next_token;
     step_.work.prefill_pairs += view.forecast ? view.forecast->Between(view.next_token, end) : 0;
     room_.tokens -= end - view.next_token;
+    Charge(view, seconds);
+  }
+
+  // What `count` more answer rows of `view` add to the step.
+  double ReplayCost(const SequenceView& view, int count) const {
+    const StepWork& work = step_.work;
+    return cost_.DecodeSeconds(
+               work.decode_rows + count,
+               work.decode_kv_tokens + static_cast<double>(view.kv_tokens) * count) -
+           cost_.DecodeSeconds(work.decode_rows, work.decode_kv_tokens);
+  }
+
+  void AddReplay(const SequenceView& view) {
+    const int left = view.replay_end - view.replay_begin;
+    const double one = ReplayCost(view, 1), more = ReplayCost(view, 2) - one;
+    int count = std::min(left, room_.tokens);
+    if (one > room_.seconds) {
+      count = 0;
+    } else if (more > 0) {
+      count = static_cast<int>(std::min<double>(count, 1 + (room_.seconds - one) / more));
+    }
+    if (room_.first) count = std::max(count, 1);
+    if (count < left) step_.full = true;
+    if (count <= 0) return;
+    const double seconds = ReplayCost(view, count);
+    step_.plan.replay.push_back({view.id, view.replay_begin, view.replay_begin + count});
+    step_.work.decode_rows += count;
+    step_.work.decode_kv_tokens += static_cast<double>(view.kv_tokens) * count;
+    room_.tokens -= count;
     Charge(view, seconds);
   }
 

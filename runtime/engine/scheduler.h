@@ -13,8 +13,10 @@ namespace videonsa {
 /// One admitted sequence as the scheduler sees it: a snapshot, progress as planned.
 struct SequenceView {
   SequenceId id;
-  bool decode = false;    ///< else prefill
-  int64_t kv_tokens = 0;  ///< decode only: length of the cache
+  bool decode = false;    ///< else prefill or replay
+  int64_t kv_tokens = 0;  ///< decode and replay: length of the cache
+  int replay_begin = 0;   ///< answer tokens [begin, end) are to be run again; the prompt is planned
+  int replay_end = 0;
 
   // Prefill only.
   int prompt_tokens = 0;
@@ -53,7 +55,7 @@ struct PlannedStep {
   StepWork work;
   double seconds = 0;
   bool full = false;  ///< more prefill work would not have fitted
-  /// Predicted seconds of each prefill or vision slice, by sequence, in plan order.
+  /// Predicted seconds of each prefill, vision or replay slice, by sequence, in plan order.
   std::vector<std::pair<SequenceId, double>> charges;
 };
 
@@ -62,8 +64,9 @@ struct PlannedStep {
 /// Every decode row takes part. Prefills then share the rest of the budget: the one with the
 /// lowest rank (or that has received least, StepBudget::by_service) takes as much as fits, the next
 /// ones fill what is left. The first that can move always moves by one unit (a page of tokens, a
-/// layer, a temporal patch), so that nobody starves behind a budget too small. One whose next
-/// patches are not ready waits.
+/// layer, a temporal patch, a row that is replayed), so that nobody starves behind a budget too
+/// small. One whose next patches are not ready waits. Replayed rows cost what decode rows cost and
+/// count as prefill tokens.
 ///
 /// Requires: views of sequences that no submitted step prefills.
 PlannedStep PlanStep(absl::Span<const SequenceView> running, const StepBudget& budget,

@@ -26,8 +26,8 @@ bool MayFollow(SequencePhase from, SequencePhase to) {
   static constexpr bool kTable[5][5] = {
       /* kWaitingMedia */ {false, true, false, false, true},
       /* kWaiting      */ {false, false, true, false, true},
-      /* kPrefill      */ {false, false, false, true, true},
-      /* kDecode       */ {false, false, false, false, true},
+      /* kPrefill      */ {false, true, false, true, true},
+      /* kDecode       */ {false, true, false, false, true},
       /* kFinished     */ {false, false, false, false, false},
   };
   static_assert(static_cast<int>(P::kFinished) == 4);
@@ -47,11 +47,45 @@ void Sequence::SetPrompt(std::unique_ptr<PreparedPrompt> ready) {
   SetPhase(SequencePhase::kWaiting);
 }
 
+bool Sequence::MayBePreempted(int max_preemptions) const {
+  if (preemptions >= max_preemptions || leaving) return false;
+  if (preemptions > 0 && output_tokens <= tokens_at_leaving) return false;
+  return prompt->spec.visuals.empty() || prompt->reopen != nullptr;
+}
+
 void Sequence::CloseVisuals() {
   if (prompt == nullptr) return;
   for (const std::shared_ptr<PatchSource>& visual : prompt->spec.visuals) {
     if (visual != nullptr) visual->Close();
   }
+}
+
+void Sequence::TakeMediaCosts() {
+  GenerateResult& result = prompt->result;
+  for (size_t i = 0; i < result.visuals.size(); ++i) {
+    // What was decoded beside the model is not in the seed.
+    const PatchSource* source = prompt->spec.visuals[i].get();
+    if (source == nullptr) continue;
+    const PatchSource::State state = source->state();
+    result.visuals[i].frames_decoded += state.frames_decoded;
+    result.usage.frames_decoded += state.frames_decoded;
+    result.timing.decode += state.decode_time;
+    result.timing.preprocess += state.preprocess_time;
+  }
+}
+
+void Sequence::EndStay() {
+  VNSA_CHECK(phase_ == SequencePhase::kWaiting && pages.size() == 0 && in_flight == 0)
+      << "request " << request.id;
+  TakeMediaCosts();
+  CloseVisuals();
+  if (prompt->reopen != nullptr) prompt->spec.visuals = prompt->reopen();
+  leaving = false;
+  lane = -1;
+  cached_tokens = 0;
+  visuals_left.clear();
+  next_token = next_layer = next_replay = planned_outputs = tokens_owed = 0;
+  prompt_planned = false;
 }
 
 }  // namespace videonsa

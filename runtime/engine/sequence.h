@@ -18,7 +18,9 @@ namespace videonsa {
 ///
 ///   kWaitingMedia -> kWaiting    prompt ready
 ///   kWaiting      -> kPrefill    admitted: pages and bytes reserved
-///   kPrefill      -> kDecode     first token sampled
+///   kPrefill      -> kDecode     first token sampled in this stay
+///   kPrefill      -> kWaiting    preempted: pages and bytes given back
+///   kDecode       -> kWaiting    the same
 ///   any of these  -> kFinished   ended: answer complete, cancelled, expired, failed
 enum class SequencePhase { kWaitingMedia, kWaiting, kPrefill, kDecode, kFinished };
 
@@ -50,6 +52,16 @@ struct Sequence {
   }
   /// Frees the patches of its visuals and stops whoever makes more.
   void CloseVisuals();
+  /// Notes what the visuals' sources have cost in `prompt->result`.
+  void TakeMediaCosts();
+  /// Goes back to the state before admission, keeping what was sampled; closes the visuals and
+  /// opens them anew. Requires: phase kWaiting, its pages are given back.
+  void EndStay();
+  /// Whether it may be put back in the queue: its visuals can be had again, and it has sampled a
+  /// token since it last was, which happened less than `max_preemptions` times (I15).
+  bool MayBePreempted(int max_preemptions) const;
+  /// Answer tokens of earlier stays whose rows are not planned in this one.
+  int ReplayLeft() const { return kept_tokens == 0 ? 0 : kept_tokens - 1 - next_replay; }
 
   const Request request;
   std::unique_ptr<PreparedPrompt> prompt;  ///< set when kWaitingMedia ends
@@ -65,10 +77,23 @@ struct Sequence {
   // Progress as planned: counts slices that are submitted but not yet done.
   std::vector<SequenceView::VisualView> visuals_left;  ///< not planned yet, in order
   int next_token = 0;                                  ///< prompt tokens planned
-  int next_layer = 0;       ///< layer-wise prefill: layers planned for all tokens
+  int next_layer = 0;  ///< layer-wise prefill: layers planned for all tokens
+  bool prompt_planned = false;
+  int next_replay = 0;      ///< answer tokens of earlier stays whose rows are planned again
   int planned_outputs = 0;  ///< answer tokens sampled or to be sampled by submitted steps
   int in_flight = 0;
   int tokens_owed = 0;  ///< by the step whose result is being looked at (I10)
+
+  // A stay is the time from admission to the end or to a preemption.
+  int preemptions = 0;
+  int kept_tokens = 0;        ///< answer tokens sampled in earlier stays; set at admission
+  int tokens_at_leaving = 0;  ///< answer tokens when it was last preempted
+  bool leaving = false;       ///< chosen, not planned any more; its pages come back with its steps
+  int release_lane = -1;      ///< worker that has not said yet that it forgot the last stay
+  int victims_lane = -1;      ///< worker where others leave for this one, which waits
+  AttentionAccount account;   ///< of earlier stays
+  absl::Duration preempted_time;  ///< from leaving to the next token, summed
+  absl::Duration leave_time = -absl::InfiniteDuration();
 
   int lane = -1;                 ///< index of the worker that it runs on, once admitted
   double vision_seconds = 0;     ///< predicted, of all visuals; set when ready
@@ -83,6 +108,7 @@ struct Sequence {
   std::vector<int32_t> output_ids;
   bool ended_by_stop_token = false;
   int reused_visuals = 0;
+  int reused_tokens = 0;  ///< prompt tokens that the first stay found in pages
 
   // How it ended; set once when the phase becomes kFinished.
   absl::Status end_status;

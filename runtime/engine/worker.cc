@@ -8,7 +8,7 @@ namespace videonsa {
 namespace {
 
 bool IsEmpty(const StepPlan& plan) {
-  return plan.vision.empty() && plan.prefill.empty() && plan.decode.empty();
+  return plan.vision.empty() && plan.prefill.empty() && plan.decode.empty() && plan.replay.empty();
 }
 
 }  // namespace
@@ -36,6 +36,7 @@ void JobRunner::SkipRefused(StepPlan& plan, std::vector<SequenceId>& skipped) co
   std::erase_if(plan.vision, [&](const VisionSlice& slice) { return refused(slice.sequence); });
   std::erase_if(plan.prefill, [&](const PrefillSlice& slice) { return refused(slice.sequence); });
   std::erase_if(plan.decode, refused);
+  std::erase_if(plan.replay, [&](const ReplaySlice& slice) { return refused(slice.sequence); });
 }
 
 bool JobRunner::Run(WorkerJob job, const std::function<void(WorkerEvent)>& report) {

@@ -299,7 +299,7 @@ absl::StatusOr<StepResult> ModelExecutor::Run(const StepPlan& plan) {
     if (!RunPrefill(slice)) result.skipped.push_back(slice.sequence);
   }
   backend_->Mark();
-  RunDecode(plan.decode, result);
+  RunDecode(plan, result);
   backend_->Mark();
   VNSA_RETURN_IF_ERROR(backend_->EndStep());
   TakeTokens(result);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "runtime/executor/executor_factory.h"
 #include "runtime/executor/feature_cache.h"
 #include "runtime/executor/kv_storage.h"
@@ -55,8 +56,16 @@ class ModelExecutor : public Executor {
   bool RunPrefill(const PrefillSlice& slice);
   bool PrefillChunk(SequenceState& state, int begin, int end);
   bool PrefillWhole(SequenceState& state, int layer_begin, int layer_end);
-  void RunDecode(const std::vector<SequenceId>& ids, StepResult& result);
-  void DecodeBatch(const std::vector<SequenceState*>& batch);
+  // Decode rows, then replayed ones, together in passes of decode_rows_.
+  void RunDecode(const StepPlan& plan, StepResult& result);
+  // A token that goes through all layers by itself.
+  struct AnswerRow {
+    SequenceState* state;
+    int fed;        // answer tokens before it
+    bool replayed;  // nothing is sampled from it
+  };
+  void AddReplay(const ReplaySlice& slice, std::vector<AnswerRow>& rows, StepResult& result);
+  void DecodeBatch(absl::Span<const AnswerRow> batch);
 
   // Embeds prompt rows [begin, end) and puts features over pads.
   void EmbedPrompt(SequenceState& state, int begin, int end, const TensorView& hidden);

@@ -148,43 +148,65 @@ bool ModelExecutor::RunPrefill(const PrefillSlice& slice) {
     if (slice.token_end < length) return true;
     last_row = hidden_.Rows(rows - 1, 1);
   }
-  Sample(last_row, {&state});
+  // Of an answer that goes on the next token follows from its own last one.
+  if (state.spec.answer_ids.empty()) Sample(last_row, {&state});
   return true;
 }
 
-void ModelExecutor::RunDecode(const std::vector<SequenceId>& ids, StepResult& result) {
-  std::vector<SequenceState*> batch;
-  for (SequenceId id : ids) {
+void ModelExecutor::RunDecode(const StepPlan& plan, StepResult& result) {
+  std::vector<AnswerRow> rows;
+  for (SequenceId id : plan.decode) {
     SequenceState& state = Find(id);
     if (state.cancelled()) {
       result.skipped.push_back(id);
       continue;
     }
-    VNSA_CHECK_GT(state.num_sampled, 0) << "decode before the prompt is prefilled";
-    batch.push_back(&state);
-    if (static_cast<int>(batch.size()) == decode_rows_) {
-      DecodeBatch(batch);
-      batch.clear();
-    }
+    VNSA_CHECK(state.num_sampled > 0 && state.prefilled == state.prompt_length())
+        << "decode before the prompt is prefilled";
+    VNSA_CHECK_EQ(state.replayed, state.rows_to_replay()) << "decode before the answer so far";
+    rows.push_back({&state, state.num_sampled - 1, false});
   }
-  if (!batch.empty()) DecodeBatch(batch);
+  for (const ReplaySlice& slice : plan.replay) AddReplay(slice, rows, result);
+  const size_t most = static_cast<size_t>(decode_rows_);
+  for (size_t begin = 0; begin < rows.size(); begin += most) {
+    DecodeBatch(absl::MakeConstSpan(rows).subspan(begin, most));
+  }
 }
 
-void ModelExecutor::DecodeBatch(const std::vector<SequenceState*>& batch) {
+void ModelExecutor::AddReplay(const ReplaySlice& slice, std::vector<AnswerRow>& rows,
+                              StepResult& result) {
+  SequenceState& state = Find(slice.sequence);
+  if (state.cancelled()) {
+    result.skipped.push_back(slice.sequence);
+    return;
+  }
+  VNSA_CHECK_EQ(state.prefilled, state.prompt_length()) << "the answer before its prompt";
+  VNSA_CHECK(slice.begin == state.replayed && slice.begin < slice.end &&
+             slice.end <= state.rows_to_replay())
+      << "replay of " << slice.begin << " to " << slice.end << " after " << state.replayed << " of "
+      << state.rows_to_replay();
+  for (int fed = slice.begin; fed < slice.end; ++fed) rows.push_back({&state, fed, true});
+  state.replayed = slice.end;
+}
+
+void ModelExecutor::DecodeBatch(absl::Span<const AnswerRow> batch) {
   const int64_t rows = static_cast<int64_t>(batch.size());
   ids_.clear();
   positions_.clear();
   kv_lens_.clear();
   page_tables_.clear();
-  for (SequenceState* state : batch) {
-    const int fed = state->num_sampled - 1;  // answer tokens already in the pages
-    const int kv_len = state->prompt_length() + fed + 1;
-    VNSA_CHECK_LE(kv_len, static_cast<int>(state->spec.page_ids.size()) * kPageTokens)
+  std::vector<SequenceState*> sampled;
+  for (const AnswerRow& row : batch) {
+    const SequenceState& state = *row.state;
+    const int kv_len = state.prompt_length() + row.fed + 1;
+    VNSA_CHECK_LE(kv_len, static_cast<int>(state.spec.page_ids.size()) * kPageTokens)
         << "no page for the next token";
-    ids_.push_back(state->last_token);
-    positions_.push_back(state->spec.next_position + fed);
+    ids_.push_back(row.replayed ? state.spec.answer_ids[static_cast<size_t>(row.fed)]
+                                : state.last_token);
+    positions_.push_back(state.spec.next_position + row.fed);
     kv_lens_.push_back(kv_len);
-    page_tables_.push_back(state->spec.page_ids.data());
+    page_tables_.push_back(state.spec.page_ids.data());
+    if (!row.replayed) sampled.push_back(row.state);
   }
   const TensorView hidden = hidden_.Rows(0, rows);
   const RopeTable table = {angles_.cos.Rows(0, rows), angles_.sin.Rows(0, rows)};
@@ -200,10 +222,12 @@ void ModelExecutor::DecodeBatch(const std::vector<SequenceState*>& batch) {
         }
       });
   for (size_t i = 0; i < batch.size(); ++i) {
-    for (AttentionTally& tally : batch[i]->tallies) tally.pairs.dense += kv_lens_[i];
-    batch[i]->dense_pairs += int64_t{kv_lens_[i]} * info_.num_layers;
+    SequenceState& state = *batch[i].state;
+    for (AttentionTally& tally : state.tallies) tally.pairs.dense += kv_lens_[i];
+    state.dense_pairs += int64_t{kv_lens_[i]} * info_.num_layers;
   }
-  Sample(hidden, batch);
+  // Rows that are replayed come last.
+  if (!sampled.empty()) Sample(hidden.Rows(0, static_cast<int64_t>(sampled.size())), sampled);
 }
 
 void ModelExecutor::Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences) {

@@ -32,6 +32,16 @@ absl::Status CheckTokens(const SequenceSpec& spec, const ModelConfig& config,
       return Invalid(absl::StrCat("token id ", id, ", vocabulary ", config.text.vocab_size));
     }
   }
+  if (!spec.answer_ids.empty() &&
+      static_cast<int64_t>(spec.answer_ids.size()) >= spec.sampling.max_output_tokens) {
+    return Invalid(absl::StrCat(spec.answer_ids.size(), " tokens of an answer of at most ",
+                                spec.sampling.max_output_tokens));
+  }
+  for (int32_t id : spec.answer_ids) {
+    if (id < 0 || id >= config.text.vocab_size) {
+      return Invalid(absl::StrCat("answer id ", id, ", vocabulary ", config.text.vocab_size));
+    }
+  }
   if (static_cast<int64_t>(spec.positions.size()) != 3 * length) {
     return Invalid(absl::StrCat(spec.positions.size(), " positions for ", length, " tokens"));
   }
@@ -180,7 +190,10 @@ std::unique_ptr<SequenceState> MakeSequenceState(SequenceSpec spec, const ModelC
     state->seen_mask.assign(static_cast<size_t>(config.text.vocab_size), false);
     state->seen.reserve(length + static_cast<size_t>(own.sampling.max_output_tokens));
     for (int32_t id : own.token_ids) state->MarkSeen(id);
+    for (int32_t id : own.answer_ids) state->MarkSeen(id);
   }
+  state->num_sampled = static_cast<int>(own.answer_ids.size());
+  if (!own.answer_ids.empty()) state->last_token = own.answer_ids.back();
   state->tallies.resize(static_cast<size_t>(config.text.num_layers));
   PrefillContext& context = state->context;
   context.semantics = own.attention.semantics;

@@ -30,7 +30,8 @@ struct SequenceState {
   std::vector<std::shared_ptr<VisualFeatures>> features;  ///< by visual; null once used up
   std::unique_ptr<WholePromptState> whole;  ///< set for semantics that need the whole prompt
   int prefilled = 0;                        ///< prompt rows whose last layer is done
-  int num_sampled = 0;                      ///< tokens sampled so far
+  int num_sampled = 0;                      ///< tokens sampled so far, in earlier stays too
+  int replayed = 0;                         ///< answer rows of an earlier stay that have run again
   int32_t last_token = 0;
   std::vector<int32_t> seen;    ///< distinct ids of prompt and answer, if a penalty needs them
   std::vector<bool> seen_mask;  ///< [vocab], as above
@@ -39,6 +40,10 @@ struct SequenceState {
   int64_t dense_pairs = 0;
 
   int prompt_length() const { return static_cast<int>(spec.token_ids.size()); }
+  /// The last token of the answer so far has no row yet.
+  int rows_to_replay() const {
+    return spec.answer_ids.empty() ? 0 : static_cast<int>(spec.answer_ids.size()) - 1;
+  }
   bool cancelled() const {
     return spec.cancelled != nullptr && spec.cancelled->load(std::memory_order_relaxed);
   }

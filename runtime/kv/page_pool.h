@@ -31,6 +31,8 @@ class PagePool {
   int num_only_indexed() const { return num_only_indexed_; }
 
   int refs(int32_t page) const;
+  /// Whether one of the page's references is the prefix index's.
+  bool indexed(int32_t page) const { return indexed_[page] != 0; }
   int capacity() const { return static_cast<int>(refs_.size()); }
   int num_free() const { return static_cast<int>(free_.size()); }
   int num_used() const { return capacity() - num_free(); }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
 
 namespace videonsa {
 
@@ -53,17 +54,27 @@ void ClipStreams::Loop() {
 void ClipStreams::Decode(const Job& job, size_t clip) {
   const std::shared_ptr<PatchStream> stream = job.streams[clip].lock();
   if (stream == nullptr || stream->closed()) return;
-  LoadControl control;
-  control.cancelled = job.clips.cancelled;
-  control.deadline = job.clips.deadline;
-  control.take_piece = [&stream](PatchPiece piece) {
-    return stream->Push(piece.whole, piece.t_begin, std::move(piece.patches));
-  };
-  const absl::StatusOr<LoadedVisual> loaded = store_->Stream(job.clips.parts[clip], control);
+  const absl::StatusOr<LoadedVisual> loaded = Load(job.clips, clip, *stream);
   if (loaded.ok()) {
     stream->SetCosts(loaded->report.frames_decoded, loaded->decode_time, loaded->preprocess_time);
   }
   stream->Finish(loaded.status());
+}
+
+absl::StatusOr<LoadedVisual> ClipStreams::Load(const Clips& clips, size_t clip,
+                                               PatchStream& stream) {
+  LoadControl control;
+  control.cancelled = clips.cancelled;
+  control.deadline = clips.deadline;
+  if (const auto* image = std::get_if<ImagePart>(&clips.parts[clip])) {
+    VNSA_ASSIGN_OR_RETURN(VisualStore::Loaded loaded, store_->Load(clips.tenant, *image, control));
+    VNSA_RETURN_IF_ERROR(stream.Push(loaded.visual.grid, 0, loaded.visual.patches));
+    return std::move(loaded.visual);
+  }
+  control.take_piece = [&stream](PatchPiece piece) {
+    return stream.Push(piece.whole, piece.t_begin, std::move(piece.patches));
+  };
+  return store_->Stream(std::get<VideoPart>(clips.parts[clip]), control);
 }
 
 }  // namespace videonsa

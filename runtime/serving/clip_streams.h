@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -15,7 +17,8 @@
 
 namespace videonsa {
 
-/// Threads that decode long clips while the vision tower takes their patches.
+/// Threads that decode long clips while the vision tower takes their patches, and clips and
+/// pictures of a sequence that comes back after a preemption.
 ///
 /// A clip is decoded from the moment its sequence is admitted and its executor wants the rows
 /// (PatchSource::Begin), so a thread here waits for nothing but a decoder process and the steps of
@@ -25,7 +28,7 @@ class ClipStreams {
  public:
   struct Options {
     int threads = 1;
-    int max_requests = 1;                      ///< that may be open at once
+    int max_requests = 1;  ///< that may be open at once, every stay of a sequence counted
     int64_t buffer_bytes = int64_t{32} << 20;  ///< of pieces that wait for the vision tower, a clip
   };
   /// `store` outlives the threads. `changed` is called, from any thread, when a stream of the
@@ -37,9 +40,10 @@ class ClipStreams {
   /// What is to be decoded for one request.
   struct Clips {
     RequestId id;
+    std::string tenant;
     std::shared_ptr<const std::atomic<bool>> cancelled;
     absl::Duration deadline = absl::InfiniteDuration();
-    std::vector<VideoPart> parts;
+    std::vector<std::variant<VideoPart, ImagePart>> parts;
     std::vector<PatchGrid> grids;  ///< one a part, as planned
   };
   /// One stream a clip. Nothing is decoded before the first of them begins.
@@ -58,6 +62,7 @@ class ClipStreams {
 
   void Loop();
   void Decode(const Job& job, size_t clip);
+  absl::StatusOr<LoadedVisual> Load(const Clips& clips, size_t clip, PatchStream& stream);
 
   const Options options_;
   VisualStore* const store_;

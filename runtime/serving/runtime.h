@@ -69,6 +69,7 @@ struct RuntimeStats {
   int64_t kv_pages_total = 0;
   int64_t kv_pages_pinned = 0;  ///< of those used: kept by sessions
   int64_t kv_page_bytes = 0;
+  int64_t preemptions = 0;  ///< requests put back in the queue for others of higher classes
   int decoder_processes = 0;
   int cpu_threads = 0;
   absl::Status failure;  ///< not OK once all devices were lost for good

@@ -58,7 +58,7 @@ RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
                parts_.metrics != nullptr ? MediaMetrics::Create(*parts_.metrics) : MediaMetrics{}),
       delivery_(1, MaxOpen(parts_.engine)),
       streams_({.threads = StreamThreads(parts_.media_threads),
-                .max_requests = MaxOpen(parts_.engine),
+                .max_requests = MaxOpen(parts_.engine) * (1 + parts_.engine.max_preemptions),
                 .buffer_bytes = parts_.patch_buffer_bytes},
                &visuals_, [this](RequestId id) { engine_.MediaChanged(id); }),
       engine_(parts_.engine, TakeExecutors(parts_), clock,
@@ -141,6 +141,7 @@ absl::StatusOr<std::unique_ptr<PreparedPrompt>> RuntimeImpl::Prepare(const Job& 
   const absl::Duration loaded = clock_.Monotonic();
   VNSA_ASSIGN_OR_RETURN(std::unique_ptr<PreparedPrompt> prompt,
                         builder_.Build(job.request, std::move(visuals), RandomSeed()));
+  prompt->reopen = Reopener(job, prompt->spec);
   Timing& timing = prompt->result.timing;
   timing.receive_time = job.receive_time;
   timing.queue = start - job.receive;
@@ -187,17 +188,43 @@ void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals
       planned.patches = nullptr;
       planned.report.frames_decoded = 0;
       planned.decode_time = planned.preprocess_time = absl::ZeroDuration();
-      clips.parts.push_back(*video);
+      clips.parts.emplace_back(*video);
       clips.grids.push_back(visuals[i].visual.grid);
       places.push_back(i);
     }
   }
   if (places.empty()) return;
   clips.id = job.id;
+  clips.tenant = job.request.tenant;
   clips.cancelled = job.cancelled;
   clips.deadline = job.request.deadline;
   const std::vector<std::shared_ptr<PatchStream>> streams = streams_.Open(std::move(clips));
   for (size_t i = 0; i < places.size(); ++i) visuals[places[i]].source = streams[i];
+}
+
+// Inline bytes stay in memory for it until the answer has ended; the highest class never leaves.
+std::function<std::vector<std::shared_ptr<PatchSource>>()> RuntimeImpl::Reopener(
+    const Job& job, const SequenceSpec& spec) {
+  if (spec.visuals.empty() || job.request.priority == Priority::kInteractive ||
+      parts_.engine.max_preemptions == 0) {
+    return nullptr;
+  }
+  ClipStreams::Clips clips;
+  clips.id = job.id;
+  clips.tenant = job.request.tenant;
+  clips.cancelled = job.cancelled;
+  clips.deadline = job.request.deadline;
+  for (const Turn& turn : job.request.turns) {
+    for (const Part& part : turn.parts) {
+      if (const auto* video = std::get_if<VideoPart>(&part)) clips.parts.emplace_back(*video);
+      if (const auto* image = std::get_if<ImagePart>(&part)) clips.parts.emplace_back(*image);
+    }
+  }
+  for (const auto& visual : spec.visuals) clips.grids.push_back(visual->grid());
+  return [this, clips = std::move(clips)] {
+    const std::vector<std::shared_ptr<PatchStream>> streams = streams_.Open(clips);
+    return std::vector<std::shared_ptr<PatchSource>>(streams.begin(), streams.end());
+  };
 }
 
 // Loads those that are not streamed.
@@ -316,6 +343,7 @@ RuntimeStats RuntimeImpl::Stats() const {
   stats.kv_pages_used = snapshot.pages_used;
   stats.kv_pages_total = snapshot.pages_total;
   stats.kv_pages_pinned = snapshot.pages_pinned;
+  stats.preemptions = snapshot.preemptions;
   stats.kv_page_bytes = builder_.info().page_bytes;
   stats.decoder_processes = parts_.media->num_decoders();
   stats.cpu_threads = parts_.cpu_threads;

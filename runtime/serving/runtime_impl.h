@@ -83,6 +83,9 @@ class RuntimeImpl : public Runtime, private AnswerControl {
   static int64_t PatchBytes(const PromptVisual& visual);
   bool IsStreamed(const GenerateRequest& request, const PromptVisual& visual) const;
   void OpenStreams(const Job& job, std::vector<PromptVisual>& visuals);
+  /// PreparedPrompt::reopen: every visual of the prompt is decoded again.
+  std::function<std::vector<std::shared_ptr<PatchSource>>()> Reopener(const Job& job,
+                                                                      const SequenceSpec& spec);
   absl::StatusOr<std::vector<PromptVisual>> PlanVisuals(const GenerateRequest& request);
   static int64_t PeakBytes(const EstimateResult& estimate, int64_t patch_bytes,
                            const ExecutorInfo& info);

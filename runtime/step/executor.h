@@ -66,6 +66,9 @@ struct SequenceSpec {
   std::vector<Sha256Digest> visual_keys;
   std::vector<int32_t> page_ids;  ///< enough for prompt + max_output_tokens
   int32_t cached_tokens = 0;      ///< leading prompt tokens whose pages are already filled
+  /// The answer so far, of a sequence that had to leave and comes back: those tokens are not
+  /// sampled again. All but the last are run again by ReplaySlices before the first decode row.
+  std::vector<int32_t> answer_ids;
   SamplingSettings sampling;
   AttentionSettings attention;
   /// Polled between layers; once true the executor may skip the rest of the sequence's work.
@@ -85,13 +88,23 @@ struct VisionSlice {
 /// Prefill of prompt rows [token_begin, token_end) through layers [layer_begin, layer_end).
 /// `dense` and `causal_nsa`: all layers, any token range in order. `released_nsa`: all prompt
 /// tokens, any layer range in order. The slice that completes the prompt's last layer samples one
-/// token.
+/// token, unless the sequence came with an answer.
 struct PrefillSlice {
   SequenceId sequence;
   int token_begin = 0;
   int token_end = 0;
   int layer_begin = 0;
   int layer_end = 0;
+};
+
+/// Runs the rows of tokens [begin, end) of SequenceSpec::answer_ids, in order from 0 to all but the
+/// last, after the prompt. They are computed as the decode rows that they were, several at once:
+/// a decode row depends on nothing but the rows before it, so their numbers are the same. Nothing
+/// is sampled.
+struct ReplaySlice {
+  SequenceId sequence;
+  int begin = 0;
+  int end = 0;
 };
 
 /// One forward pass, as plain data. Slices of one plan belong to different sequences, except vision
@@ -101,6 +114,7 @@ struct StepPlan {
   std::vector<VisionSlice> vision;
   std::vector<PrefillSlice> prefill;
   std::vector<SequenceId> decode;  ///< one token each, through all layers; feeds the last sample
+  std::vector<ReplaySlice> replay = {};
 };
 
 struct SampledToken {

@@ -1,6 +1,16 @@
 #include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
+namespace {
+
+Counter Preemptions(MetricsRegistry& registry, const char* reason, const char* priority) {
+  return registry.AddCounter("videonsa_preemptions_total",
+                             "Sequences put back in the queue for a higher class, by reason and by "
+                             "the class of who had to go.",
+                             {{"reason", reason}, {"priority", priority}});
+}
+
+}  // namespace
 
 EngineMetrics EngineMetrics::Create(MetricsRegistry& registry) {
   constexpr std::array<const char*, 3> kPriorities = {"batch", "standard", "interactive"};
@@ -11,9 +21,9 @@ EngineMetrics EngineMetrics::Create(MetricsRegistry& registry) {
     m.requests_waiting[i] =
         registry.AddGauge("videonsa_requests_waiting", "Questions queued, by priority class.",
                           {{"priority", kPriorities[i]}});
+    m.preemptions_memory[i] = Preemptions(registry, "memory", kPriorities[i]);
+    m.preemptions_slots[i] = Preemptions(registry, "slots", kPriorities[i]);
   }
-  m.preemptions_memory = registry.AddCounter(
-      "videonsa_preemptions_total", "Sequences put back in the queue.", {{"reason", "memory"}});
   for (size_t i = 0; i < kPhases.size(); ++i) {
     const MetricLabels phase = {{"phase", kPhases[i]}};
     m.step_seconds[i] = registry.AddHistogram("videonsa_scheduler_iteration_duration_seconds",

@@ -22,7 +22,9 @@ struct EngineMetrics {
 
   Gauge requests_running;                 ///< in the engine
   std::array<Gauge, 3> requests_waiting;  ///< by Priority, as in api/generate_request.h
-  Counter preemptions_memory;             ///< put back because pages ran out
+  /// Put back for a request of a higher class, by the Priority of who had to go: because memory was
+  /// short, or only because as many ran as may.
+  std::array<Counter, 3> preemptions_memory, preemptions_slots;
   std::array<Histogram, kNumStepPhases> step_seconds;
   std::array<Histogram, kNumStepPhases> step_sequences;
   std::array<Histogram, kNumStepPhases> step_tokens;

@@ -97,6 +97,9 @@ std::unique_ptr<PreparedPrompt> PromptOf(const SimRequest& request, size_t numbe
   spec.token_ids.resize(layout.length());
   spec.vision_spans.push_back({PromptLayout::kTextBefore, layout.vision_tokens, 0});
   spec.visuals.push_back(std::make_shared<NoPatches>(PatchGrid{layout.vision_tokens / 64, 16, 16}));
+  prompt->reopen = [grid = spec.visuals[0]->grid()] {
+    return std::vector<std::shared_ptr<PatchSource>>{std::make_shared<NoPatches>(grid)};
+  };
   spec.attention.semantics = AttentionSemantics::kCausalNsa;
   spec.attention.selected_blocks = 32;
   spec.attention.window_tokens = 512;
@@ -268,6 +271,7 @@ class Cluster {
     result_.pages_mean = pages_looks_ == 0 ? 0 : pages_sum_ / pages_looks_;
     result_.good_per_second =
         static_cast<double>(result_.total(&ClassResult::good)) / result_.arrival_seconds;
+    result_.preemptions = core_.Snapshot().preemptions;
     result_.cost_error = core_.Snapshot().cost->relative_error();
     std::map<int, std::pair<int64_t, int64_t>> tenants;  // good, all
     for (size_t i = 0; i < trace_.size(); ++i) {
@@ -320,6 +324,7 @@ bool SetOption(absl::string_view assignment, EngineOptions& options) {
       {"min_prefill_to_decode", &options.step.min_prefill_to_decode}};
   const std::map<std::string, int*> integers = {{"fair_every", &options.fair_every},
                                                 {"max_bypasses", &options.max_bypasses},
+                                                {"max_preemptions", &options.max_preemptions},
                                                 {"prefill_tokens", &options.step.prefill_tokens}};
   if (const auto found = numbers.find(pair.first); found != numbers.end()) {
     *found->second = value;
@@ -346,6 +351,7 @@ std::vector<Policy> Policies(int workers) {
   first_come.fair_every = 0;
   first_come.bind_within_steps = kNoLimit;
   first_come.max_bypasses = 0;
+  first_come.max_preemptions = 0;
   first_come.step.seconds = kNoLimit;
   first_come.step.prefill_tokens = 131072;  // the longest prompt
   EngineOptions token_budget = first_come;

@@ -10,6 +10,7 @@ absl::Status SimExecutor::AddSequence(SequenceSpec spec) {
   State state;
   state.request = &trace_[spec.sampling.seed];
   state.cancelled = std::move(spec.cancelled);
+  state.outputs = static_cast<int>(spec.answer_ids.size());
   VNSA_CHECK(sequences_.emplace(spec.id, std::move(state)).second) << "added twice";
   return absl::OkStatus();
 }
@@ -37,7 +38,9 @@ absl::StatusOr<StepResult> SimExecutor::Run(const StepPlan& plan) {
     prefill += device_.PrefillSeconds(slice.token_end - slice.token_begin,
                                       static_cast<double>(layout.PairsUpTo(slice.token_end) -
                                                           layout.PairsUpTo(slice.token_begin)));
-    if (slice.token_end == layout.length()) Sample(slice.sequence, state, result);
+    if (slice.token_end == layout.length() && state.outputs == 0) {
+      Sample(slice.sequence, state, result);
+    }
   }
   for (const SequenceId id : plan.decode) {
     State& state = sequences_.at(id);
@@ -48,8 +51,12 @@ absl::StatusOr<StepResult> SimExecutor::Run(const StepPlan& plan) {
     kv_tokens += state.request->layout.length() + state.outputs;
     Sample(id, state, result);
   }
+  for (const ReplaySlice& slice : plan.replay) {
+    const int64_t length = sequences_.at(slice.sequence).request->layout.length();
+    kv_tokens += static_cast<double>((length + slice.begin) * (slice.end - slice.begin));
+  }
   const double noise = std::exp(noise_(random_));
-  const bool decodes = !plan.decode.empty();
+  const bool decodes = !plan.decode.empty() || !plan.replay.empty();
   result.vision_time = absl::Seconds(vision * noise);
   result.prefill_time = absl::Seconds(prefill * noise + (decodes ? 0 : device_.step_seconds));
   result.decode_time =

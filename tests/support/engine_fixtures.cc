@@ -40,8 +40,13 @@ std::unique_ptr<PreparedPrompt> MakePrompt(const PromptShape& shape) {
     span.num_tokens = static_cast<int>(patches->grid.num_tokens());
     spec.vision_spans.push_back(span);
     patches->rows.resize(static_cast<size_t>(patches->grid.num_patches()) * kPatchDim);
-    spec.visuals.push_back(shape.source != nullptr ? shape.source
-                                                   : WholePatches(std::move(patches)));
+    spec.visuals.push_back(shape.source != nullptr ? shape.source : WholePatches(patches));
+    prompt->reopen = shape.reopen;
+    if (shape.source == nullptr) {
+      prompt->reopen = [patches] {
+        return std::vector<std::shared_ptr<PatchSource>>{WholePatches(patches)};
+      };
+    }
     const uint64_t content = shape.prefix_tokens > 0 ? shape.prefix_seed : shape.seed;
     spec.visual_keys.push_back(Sha256Of("clip" + std::to_string(content)));
     spec.token_ids.insert(spec.token_ids.end(), span.num_tokens, 999);

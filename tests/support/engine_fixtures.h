@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@ struct PromptShape {
   int text_before = 10;  ///< tokens before the visual
   int frames = 0;        ///< temporal patches of the one visual, 0: none; 4 tokens each
   std::shared_ptr<PatchSource> source;  ///< of the visual; null: all patches are there
+  /// PreparedPrompt::reopen of a visual with a source; null: it cannot be had again.
+  std::function<std::vector<std::shared_ptr<PatchSource>>()> reopen;
   int text_after = 10;
   int max_output_tokens = 8;
   AttentionSemantics semantics = AttentionSemantics::kDense;

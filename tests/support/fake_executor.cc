@@ -106,6 +106,10 @@ absl::Status FakeExecutor::AddSequence(SequenceSpec spec) {
   state.tokens_done = spec.cached_tokens;
   state.visual_t_done.assign(spec.visuals.size(), 0);
   for (const auto& visual : spec.visuals) visual->Begin();
+  VNSA_CHECK(spec.answer_ids.empty() ||
+             static_cast<int>(spec.answer_ids.size()) < spec.sampling.max_output_tokens);
+  state.outputs = static_cast<int>(spec.answer_ids.size());
+  if (state.outputs > 0) state.last_token = spec.answer_ids.back();
   state.spec = std::move(spec);
   sequences_.emplace(id, std::move(state));
   ++num_sequences_;
@@ -177,8 +181,23 @@ void FakeExecutor::RunPrefill(const PrefillSlice& slice, StepResult& result) {
   state.tokens_done = slice.token_end;
   if (state.tokens_done == length) {
     state.layers_done = layers;
-    Sample(state, result);
+    if (spec.answer_ids.empty()) Sample(state, result);
   }
+}
+
+void FakeExecutor::RunReplay(const ReplaySlice& slice, StepResult& result) {
+  State& state = At(slice.sequence);
+  if (Skipped(state, result)) return;
+  const SequenceSpec& spec = state.spec;
+  const int length = static_cast<int>(spec.token_ids.size());
+  VNSA_CHECK(state.tokens_done == length && state.layers_done == options_.info.num_layers)
+      << "the answer before its prompt";
+  VNSA_CHECK_EQ(slice.begin, state.replayed) << "replay out of order";
+  VNSA_CHECK(slice.begin < slice.end && slice.end < static_cast<int>(spec.answer_ids.size()));
+  for (int fed = slice.begin; fed < slice.end; ++fed) {
+    WriteRow(state, length + fed, AnswerRow(spec, spec.answer_ids[fed], fed));
+  }
+  state.replayed = slice.end;
 }
 
 void FakeExecutor::Sample(State& state, StepResult& result) {
@@ -224,11 +243,19 @@ absl::StatusOr<StepResult> FakeExecutor::Run(const StepPlan& plan) {
   for (const SequenceId id : plan.decode) {
     State& state = At(id);
     if (Skipped(state, result)) continue;
-    VNSA_CHECK_GT(state.outputs, 0) << "decode before prefill";
+    VNSA_CHECK(state.outputs > 0 && state.layers_done == options_.info.num_layers)
+        << "decode before prefill";
+    VNSA_CHECK(state.spec.answer_ids.empty() ||
+               state.replayed + 1 == static_cast<int>(state.spec.answer_ids.size()))
+        << "decode before the answer so far";
     const int row = static_cast<int>(state.spec.token_ids.size()) + state.outputs - 1;
     WriteRow(state, row, AnswerRow(state.spec, state.last_token, state.outputs - 1));
     Sample(state, result);
     result.decode_time += absl::Microseconds(50);
+  }
+  for (const ReplaySlice& slice : plan.replay) {
+    RunReplay(slice, result);
+    result.decode_time += absl::Microseconds(10 * (slice.end - slice.begin));
   }
   if (options_.clock != nullptr) {
     options_.clock->Advance(result.vision_time + result.prefill_time + result.decode_time);

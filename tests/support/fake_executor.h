@@ -60,12 +60,14 @@ class FakeExecutor : public Executor {
     int tokens_done = 0;
     int layers_done = 0;
     int outputs = 0;
+    int replayed = 0;
     int32_t last_token = 0;
     int64_t rows_run = 0;
   };
   State& At(SequenceId id);
   void RunVision(const VisionSlice& slice);
   void RunPrefill(const PrefillSlice& slice, StepResult& result);
+  void RunReplay(const ReplaySlice& slice, StepResult& result);
   void WriteRow(State& state, int row, uint64_t content);
   void Sample(State& state, StepResult& result);
   bool Skipped(State& state, StepResult& result) const;

@@ -19,14 +19,20 @@
 namespace videonsa {
 namespace {
 
+struct Streams {
+  std::shared_ptr<PatchStream> source;
+  std::shared_ptr<bool> begun;
+  int pushed = 0;                                 // temporal patches
+  std::vector<std::shared_ptr<PatchStream>> all;  // one a stay
+};
+
 struct Client {
   RequestId id;
   std::shared_ptr<RecordingStream> stream;
   std::shared_ptr<std::atomic<bool>> cancelled;
   PromptShape shape;
-  std::shared_ptr<PatchStream> stream_source;  // of a clip that is decoded beside the model
-  std::shared_ptr<bool> begun = std::make_shared<bool>(false);
-  int pushed = 0;  // temporal patches
+  std::shared_ptr<Streams> streams;  // of a clip that is decoded beside the model
+  Priority priority = Priority::kStandard;
   bool ready = false;
   bool disturbed = false;  // cancelled, stopped, failed or with a deadline
 };
@@ -67,6 +73,8 @@ class RandomRun {
   int lost() const { return lost_; }
   int restarts() const { return restarts_; }
   int streamed() const { return streamed_; }
+  int64_t preempted() const { return core_->Snapshot().preemptions; }
+  int resumed() const { return resumed_; }
   int most_pinned() const { return most_pinned_; }
 
  private:
@@ -136,7 +144,7 @@ class RandomRun {
     Request request;
     request.id = client.id;
     request.tenant = client.shape.tenant;
-    request.priority = static_cast<Priority>(Draw(3));
+    request.priority = client.priority = static_cast<Priority>(Draw(3));
     request.receive = clock_.Monotonic();
     if (Draw(10) == 0) {
       request.deadline = clock_.Monotonic() + absl::Microseconds(Draw(60000));
@@ -164,35 +172,47 @@ class RandomRun {
     pins_[i] = MakePin();
   }
 
-  // News of the sources come with later events, several as one, as through the real inbox.
+  // News of the sources come with later events, several as one, as through the real inbox. One in
+  // three cannot be had again: its sequence keeps its place.
   void MakeStream(Client& client) {
-    PatchStream::Hooks hooks;
-    hooks.begin = [begun = client.begun] { *begun = true; };
-    hooks.changed = [this, id = client.id] { media_news_.insert(id); };
-    client.stream_source = std::make_shared<PatchStream>(PatchGrid{client.shape.frames, 4, 4},
-                                                         int64_t{1} << 40, std::move(hooks));
-    client.shape.source = client.stream_source;
+    client.streams = std::make_shared<Streams>();
+    const auto open = [this, id = client.id, frames = client.shape.frames,
+                       streams = client.streams] {
+      auto begun = std::make_shared<bool>(false);
+      PatchStream::Hooks hooks;
+      hooks.begin = [begun] { *begun = true; };
+      hooks.changed = [this, id] { media_news_.insert(id); };
+      streams->begun = begun;
+      streams->pushed = 0;
+      streams->source = std::make_shared<PatchStream>(PatchGrid{frames, 4, 4}, int64_t{1} << 40,
+                                                      std::move(hooks));
+      streams->all.push_back(streams->source);
+      return std::vector<std::shared_ptr<PatchSource>>{streams->source};
+    };
+    client.shape.source = open().front();
+    if (Draw(3) > 0) client.shape.reopen = open;
   }
 
   void PushSome() {
     for (Client& client : open_) {
-      if (client.stream_source == nullptr || !*client.begun) continue;
+      if (client.streams == nullptr || !*client.streams->begun) continue;
+      Streams& streams = *client.streams;
       if (Draw(60) == 0) {
         client.disturbed = true;
-        client.stream_source->Finish(absl::UnavailableError("the decoder died"));
+        streams.source->Finish(absl::UnavailableError("the decoder died"));
         continue;
       }
-      const int left = client.shape.frames - client.pushed;
+      const int left = client.shape.frames - streams.pushed;
       const int count = std::min(left, Draw(12));
       if (count > 0) {
         auto piece = std::make_shared<PatchBatch>();
         piece->grid = {count, 4, 4};
         piece->rows.resize(static_cast<size_t>(piece->grid.num_patches()) * kPatchDim);
         // Refused if the sequence has ended.
-        (void)client.stream_source->Push(client.stream_source->grid(), client.pushed, piece);
-        client.pushed += count;
+        (void)streams.source->Push(streams.source->grid(), streams.pushed, piece);
+        streams.pushed += count;
       } else if (left == 0) {
-        client.stream_source->Finish(absl::OkStatus());
+        streams.source->Finish(absl::OkStatus());
       }
     }
     TellNews();
@@ -238,6 +258,7 @@ class RandomRun {
     ASSERT_EQ(job->epoch, worker.epoch);
     CheckBudget(job->plan);
     CheckStarvation(*job);
+    CheckStays(*job);
     worker.jobs.push_back(*std::move(job));
   }
 
@@ -260,15 +281,34 @@ class RandomRun {
     for (const SequenceId id : job.release) idle_steps.erase(id.value);
     // Who waits for patches is not kept waiting by others.
     for (const Client& client : open_) {
-      const bool waits = client.stream_source != nullptr &&
-                         client.stream_source->state().t_ready < client.shape.frames;
+      const bool waits = client.streams != nullptr &&
+                         client.streams->source->state().t_ready < client.shape.frames;
       if (waits) idle_steps.erase(client.id.value);
     }
     for (auto& [id, steps] : idle_steps) ++steps;
     for (const VisionSlice& slice : job.plan.vision) idle_steps[slice.sequence.value] = 0;
     for (const PrefillSlice& slice : job.plan.prefill) idle_steps[slice.sequence.value] = 0;
     for (const SequenceId id : job.plan.decode) idle_steps[id.value] = 0;
+    for (const ReplaySlice& slice : job.plan.replay) idle_steps[slice.sequence.value] = 0;
     for (const auto& [id, steps] : idle_steps) ASSERT_LE(steps, bound) << "sequence " << id;
+  }
+
+  // Nobody of the highest class leaves, nobody leaves twice without a new token or too often, and
+  // who comes back has what its client was told (I15, I16).
+  void CheckStays(const WorkerJob& job) {
+    for (const SequenceSpec& spec : job.add) {
+      std::vector<size_t>& stays = stays_[spec.id.value];
+      const size_t tokens = spec.answer_ids.size();
+      for (const Client& client : open_) {
+        if (client.id.value != spec.id.value) continue;
+        ASSERT_EQ(spec.answer_ids, client.stream->tokens());
+        ASSERT_TRUE(stays.empty() || client.priority != Priority::kInteractive);
+      }
+      ASSERT_TRUE(!stays.empty() || tokens == 0);
+      ASSERT_TRUE(stays.size() < 2 || tokens > stays.back()) << "request " << spec.id;
+      stays.push_back(tokens);
+      ASSERT_LE(static_cast<int>(stays.size()), 1 + options_.max_preemptions);
+    }
   }
 
   void DoJob() {
@@ -309,9 +349,11 @@ class RandomRun {
   void Check(const Client& client) {
     EXPECT_EQ(client.stream->num_finishes(), 1);
     const std::vector<int32_t> got = client.stream->tokens();
-    if (client.stream_source != nullptr) {
-      EXPECT_TRUE(client.stream_source->closed() || !*client.begun);
-      EXPECT_EQ(client.stream_source->buffered_bytes(), 0);
+    if (client.streams != nullptr) {
+      for (const auto& source : client.streams->all) {
+        EXPECT_TRUE(source->closed() || !*client.streams->begun);
+        EXPECT_EQ(source->buffered_bytes(), 0);
+      }
       streamed_ += !client.disturbed && client.stream->status().ok();
     }
     const std::unique_ptr<PreparedPrompt> prompt = MakePrompt(client.shape);
@@ -338,6 +380,12 @@ class RandomRun {
     EXPECT_EQ(got, alone) << "request " << client.id;
     ++answered_;
     const GenerateResult result = client.stream->result();
+    EXPECT_TRUE(result.timing.preemptions > 0 || result.timing.preempted == absl::ZeroDuration());
+    if (result.timing.preemptions > 0) {
+      ++resumed_;
+      EXPECT_NE(client.priority, Priority::kInteractive);
+      EXPECT_TRUE(client.streams == nullptr || client.shape.reopen != nullptr);
+    }
     EXPECT_EQ(result.usage.output_tokens, static_cast<int64_t>(alone.size()));
     if (result.usage.cached_prompt_tokens > 0) {
       ++reused_;
@@ -398,6 +446,8 @@ class RandomRun {
   int answered_ = 0;
   int reused_ = 0;
   int streamed_ = 0;
+  int resumed_ = 0;                                // undisturbed answers that were preempted
+  std::map<uint64_t, std::vector<size_t>> stays_;  // by request: tokens when each stay began
   std::set<RequestId> media_news_;
 };
 
@@ -408,7 +458,8 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   const int events = length != nullptr ? std::atoi(length) : 50'000;
   const uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
   const uint64_t last = only != nullptr ? first : 24;
-  int answered = 0, reused = 0, lost = 0, restarts = 0, streamed = 0, most_pinned = 0;
+  int answered = 0, reused = 0, lost = 0, restarts = 0, streamed = 0, most_pinned = 0, resumed = 0;
+  int64_t preempted = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomRun run(seed, 1 + static_cast<int>(seed % 2));
@@ -418,6 +469,8 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
     lost += run.lost();
     restarts += run.restarts();
     streamed += run.streamed();
+    preempted += run.preempted();
+    resumed += run.resumed();
     most_pinned = std::max(most_pinned, run.most_pinned());
     if (HasFailure()) {
       std::printf("failed with VIDEONSA_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
@@ -426,9 +479,11 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   }
   std::printf(
       "seeds %llu..%llu: %d events each, %d undisturbed answers, %d with reused pages, %d with "
-      "streamed clips, %d workers failed, %d restarted, up to %d pages pinned\n",
+      "streamed clips, %lld preemptions and %d of the answers among them, %d workers failed, %d "
+      "restarted, up to %d pages pinned\n",
       static_cast<unsigned long long>(first), static_cast<unsigned long long>(last), events,
-      answered, reused, streamed, lost, restarts, most_pinned);
+      answered, reused, streamed, static_cast<long long>(preempted), resumed, lost, restarts,
+      most_pinned);
   EXPECT_GT(answered, 100);
   EXPECT_GT(reused, 10);
   if (only == nullptr) {
@@ -436,6 +491,8 @@ TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
     EXPECT_GT(restarts, 10);
   }
   EXPECT_GT(streamed, 20);
+  EXPECT_GT(preempted, 100);
+  EXPECT_GT(resumed, 50);
   EXPECT_GT(most_pinned, 3);
 }
 

@@ -25,11 +25,12 @@ inline void WriteFolder(const std::string& semantics, const test::TemporaryFolde
   test::WriteServingFolder(model, folder);
 }
 
-/// The real executor with visuals from the fake loader.
+/// The real executor with visuals from the fake loader. `num_pages` 0: 16 MB of them.
 inline std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder& folder,
                                                      int plan_depth,
                                                      int64_t patch_buffer_bytes = int64_t{32} << 20,
-                                                     FakeMediaLoader** media = nullptr) {
+                                                     FakeMediaLoader** media = nullptr,
+                                                     int num_pages = 0) {
   RuntimeParts parts;
   parts.patch_buffer_bytes = patch_buffer_bytes;
   ExecutorOptions executor;
@@ -37,6 +38,7 @@ inline std::unique_ptr<RuntimeImpl> FakeMediaRuntime(const test::TemporaryFolder
   executor.compute_type = ComputeType::kF32;
   executor.threads = 2;
   executor.kv_bytes = 16 << 20;
+  executor.num_pages = num_pages;
   executor.max_rows = 128;
   auto created = CreateExecutor(executor);
   VNSA_CHECK(created.ok()) << created.status();

@@ -34,8 +34,12 @@ ExecutorInfo Info(int running) {
   return info;
 }
 
-// What a worker would report for the job: every decode row and finished prompt gives a token.
-StepDone Result(const WorkerJob& job, const std::vector<int>& prompt_tokens) {
+// What a worker would report for the job: every decode row and finished prompt gives a token, unless
+// the sequence comes back with an answer so far. `prompt_tokens` by request.
+StepDone Result(const WorkerJob& job, std::vector<int>& prompt_tokens) {
+  for (const SequenceSpec& spec : job.add) {
+    if (!spec.answer_ids.empty()) prompt_tokens[spec.id.value] = -1;
+  }
   StepDone done;
   done.result.step = job.plan.step;
   done.result.decode_time = absl::Milliseconds(10);

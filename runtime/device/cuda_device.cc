@@ -24,8 +24,24 @@ std::string VersionText(int version) {
   return absl::StrCat(version / 1000, ".", version % 1000 / 10);
 }
 
-// Number of GPUs in view, at least one.
-absl::StatusOr<int> CountDevices() {
+// Whether code for one of the built architectures runs on compute capability major.minor.
+bool CanRun(int major, int minor) {
+  for (absl::string_view arch : absl::StrSplit(VIDEONSA_CUDA_ARCHS, ';', absl::SkipEmpty())) {
+    const bool exact = arch.back() == 'a';
+    if (exact) arch.remove_suffix(1);
+    int built = 0;
+    if (!absl::SimpleAtoi(arch, &built)) continue;
+    if (exact ? built == 10 * major + minor
+              : built / 10 < major || (built / 10 == major && built % 10 <= minor)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::StatusOr<int> CountCudaDevices() {
   int driver = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
     return Unusable("CUDA_NO_DRIVER", "no NVIDIA driver is loaded on this machine");
@@ -51,25 +67,8 @@ absl::StatusOr<int> CountDevices() {
   return count;
 }
 
-// Whether code for one of the built architectures runs on compute capability major.minor.
-bool CanRun(int major, int minor) {
-  for (absl::string_view arch : absl::StrSplit(VIDEONSA_CUDA_ARCHS, ';', absl::SkipEmpty())) {
-    const bool exact = arch.back() == 'a';
-    if (exact) arch.remove_suffix(1);
-    int built = 0;
-    if (!absl::SimpleAtoi(arch, &built)) continue;
-    if (exact ? built == 10 * major + minor
-              : built / 10 < major || (built / 10 == major && built % 10 <= minor)) {
-      return true;
-    }
-  }
-  return false;
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(int ordinal) {
-  VNSA_ASSIGN_OR_RETURN(const int count, CountDevices());
+  VNSA_ASSIGN_OR_RETURN(const int count, CountCudaDevices());
   if (ordinal < 0 || ordinal >= count) {
     return Unusable("CUDA_NO_DEVICE", absl::StrCat("GPU ", ordinal, " of ", count, " in view"));
   }
@@ -252,7 +251,7 @@ double CudaEvents::SecondsBetween(int first, int second) const {
 }
 
 std::string DescribeCudaDevices() {
-  const absl::StatusOr<int> count = CountDevices();
+  const absl::StatusOr<int> count = CountCudaDevices();
   if (!count.ok()) return std::string(count.status().message());
   std::string text;
   for (int ordinal = 0; ordinal < *count; ++ordinal) {

@@ -9,7 +9,6 @@
 #include "absl/status/statusor.h"
 #include "runtime/device/device.h"
 
-struct CUstream_st;
 struct CUevent_st;
 
 namespace videonsa {
@@ -31,7 +30,7 @@ class CudaDevice : public Device {
   void Fill(void* data, int byte, int64_t bytes) override;
   int64_t FreeBytes() const override;
 
-  CUstream_st* stream() const { return stream_; }
+  CUstream_st* stream() const override { return stream_; }
   /// Makes this GPU the calling thread's; before the first use on a thread.
   void Bind();
   /// Remembers the first failure; `error` is the value of a cudaError_t.
@@ -100,6 +99,9 @@ class CudaEvents {
   CudaDevice* device_;
   std::vector<CUevent_st*> events_;
 };
+
+/// Number of GPUs in view, at least one. Errors: those of CudaDevice::Create about the driver.
+absl::StatusOr<int> CountCudaDevices();
 
 /// One line on the GPUs in view, or on why none can be used.
 std::string DescribeCudaDevices();

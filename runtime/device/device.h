@@ -8,6 +8,8 @@
 #include "absl/status/statusor.h"
 #include "runtime/device/tensor_view.h"
 
+struct CUstream_st;
+
 namespace videonsa {
 
 /// Owns one range of a device's memory.
@@ -50,6 +52,8 @@ class Device {
   virtual void Fill(void* data, int byte, int64_t bytes) = 0;
   /// Bytes that may still be allocated, or a large number where nobody can tell.
   virtual int64_t FreeBytes() const = 0;
+  /// Where a GPU's work is enqueued; null where work is done when it is asked for.
+  virtual CUstream_st* stream() const { return nullptr; }
 };
 
 /// Host memory. Pages are given by the system when they are first written, so a large reservation

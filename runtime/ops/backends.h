@@ -24,6 +24,9 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCpuBackend(int num_threads,
 absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int ordinal,
                                                            std::optional<DType> compute_type);
 
+/// Number of GPUs in view, at least one. Errors: those of CreateCudaBackend about the driver.
+absl::StatusOr<int> CountCudaBackends();
+
 /// OK if CreateCudaBackend would start on this GPU, else its error.
 absl::Status CheckCudaBackend(int ordinal);
 

@@ -49,6 +49,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int ordinal,
   return CudaBackend::Create(ordinal, compute_type.value_or(DType::kBF16));
 }
 
+absl::StatusOr<int> CountCudaBackends() { return CountCudaDevices(); }
+
 absl::Status CheckCudaBackend(int ordinal) {
   VNSA_ASSIGN_OR_RETURN(const std::unique_ptr<CudaDevice> device, CudaDevice::Create(ordinal));
   return CublasLt::Create(*device).status();

@@ -9,6 +9,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateCudaBackend(int, std::optional<DT
                    "this program was built without CUDA (VIDEONSA_CUDA)");
 }
 
+absl::StatusOr<int> CountCudaBackends() { return CheckCudaBackend(0); }
+
 absl::Status CheckCudaBackend(int ordinal) {
   return CreateCudaBackend(ordinal, std::nullopt).status();
 }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/executor/model_executor.h"
+#include "runtime/executor/tensor_parallel_executor.h"
 #include "runtime/ops/backends.h"
 
 namespace videonsa {
@@ -26,6 +28,9 @@ ModelDescription Describe(const ExecutorOptions& options, ModelExecutor& executo
   description.random_weights = model.random_weights();
   description.compute_type = executor.backend().activation_type() == DType::kBF16 ? "bf16" : "f32";
   description.device = executor.backend().device().name();
+  if (options.tensor_parallel > 1 && options.device == DeviceKind::kCuda) {
+    description.device = absl::StrCat(options.tensor_parallel, " x ", description.device);
+  }
   description.semantics = config.attention.semantics;
   description.stop_token_ids = config.tokens.stop;
   description.image_pad_id = config.tokens.image_pad;
@@ -51,13 +56,24 @@ ModelDescription Describe(const ExecutorOptions& options, ModelExecutor& executo
 
 absl::Status CheckGpu(int ordinal) { return CheckCudaBackend(ordinal); }
 
+absl::StatusOr<int> CountGpus() { return CountCudaBackends(); }
+
 std::string DescribeWorkers() { return DescribeBackends(); }
 
-absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& options,
+absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& given,
                                                          ModelDescription* description) {
-  VNSA_ASSIGN_OR_RETURN(std::unique_ptr<ModelExecutor> executor, ModelExecutor::Create(options));
-  if (description != nullptr) *description = Describe(options, *executor);
-  return executor;
+  ExecutorOptions options = given;
+  options.want_digest = description != nullptr;
+  if (options.tensor_parallel == 1) {
+    VNSA_ASSIGN_OR_RETURN(std::unique_ptr<ModelExecutor> executor, ModelExecutor::Create(options));
+    if (description != nullptr) *description = Describe(options, *executor);
+    return executor;
+  }
+  VNSA_ASSIGN_OR_RETURN(ModelRanks ranks, OpenRanks(options));
+  if (description != nullptr) *description = Describe(options, *ranks.executors[0]);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (auto& executor : ranks.executors) executors.push_back(std::move(executor));
+  return std::make_unique<TensorParallelExecutor>(std::move(ranks.group), std::move(executors));
 }
 
 }  // namespace videonsa

@@ -21,9 +21,16 @@ enum class ComputeType {
 
 enum class DeviceKind { kCpu, kCuda };
 
+/// Ranks of one model.
+inline constexpr int kMaxTensorParallel = 8;
+
 struct ExecutorOptions {
   DeviceKind device = DeviceKind::kCpu;
   int device_ordinal = 0;  ///< which GPU, as the driver counts those in view
+  /// Ranks that share the model: of the CPU's threads, or a GPU each of `rank_ordinals`. Threads
+  /// and KV memory are divided among them. A rank has whole KV heads; for released_nsa all heads.
+  int tensor_parallel = 1;
+  std::vector<int> rank_ordinals;  ///< used if tensor_parallel > 1
   std::string model_dir;
   /// Random weights of the folder's config.json, or of `dummy_config_path` if it is set.
   bool dummy_weights = false;
@@ -40,6 +47,7 @@ struct ExecutorOptions {
   /// A GPU decodes a sequence bit for bit alike whatever is decoded beside it; slower from five
   /// sequences on. A CPU always does.
   bool batch_invariant = false;
+  bool want_digest = true;  ///< whether the description's digest is computed
 };
 
 /// What serving must know of the model; constant after load.
@@ -47,8 +55,8 @@ struct ModelDescription {
   std::string name;  ///< last part of the model folder's path
   Sha256Digest digest{};
   bool random_weights = false;
-  std::string compute_type;                                   ///< "f32" or "bf16"
-  std::string device;                                         ///< "cpu", or the GPU's name
+  std::string compute_type;  ///< "f32" or "bf16"
+  std::string device;        ///< "cpu", the GPU's name, or "N x " and the name
   AttentionSemantics semantics = AttentionSemantics::kDense;  ///< as trained
   std::vector<int32_t> stop_token_ids;
   int32_t image_pad_id = 0;
@@ -75,16 +83,20 @@ struct ModelDescription {
 /// OK if the GPU can run a worker, else why not (runtime/ops/backends.h).
 absl::Status CheckGpu(int ordinal);
 
+/// Number of GPUs in view, at least one. Errors: as CheckGpu.
+absl::StatusOr<int> CountGpus();
+
 /// One line: what this program can run on here.
 std::string DescribeWorkers();
 
 /// Loads the model and makes room for the pages. `description` may be null.
 ///
 /// Errors: FAILED_PRECONDITION (MODEL_INVALID, ATTENTION_UNSUPPORTED), RESOURCE_EXHAUSTED
-///         (OUT_OF_MEMORY), INVALID_ARGUMENT (FIELD_INVALID) for options out of range; for a GPU
-///         also those of CreateCudaBackend (runtime/ops/cuda_backend.h).
+///         (OUT_OF_MEMORY), INVALID_ARGUMENT (FIELD_INVALID) for options out of range and ranks
+///         that do not divide the model; for GPUs also those of CreateCudaBackend
+///         (runtime/ops/backends.h) and CreateNcclCollectives (runtime/device/collective.h).
 /// Threads: the CPU's executor starts threads - 1 workers; see Executor for who may call it.
-absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& options,
+absl::StatusOr<std::unique_ptr<Executor>> CreateExecutor(const ExecutorOptions& given,
                                                          ModelDescription* description = nullptr);
 
 }  // namespace videonsa

@@ -16,8 +16,7 @@
 namespace videonsa {
 namespace {
 
-// Rows whose logits exist at once.
-constexpr int64_t kLogitRows = 64;
+constexpr int64_t kLogitRows = LanguageModel::kMaxLogitRows;
 // Rows of one decode pass.
 constexpr int kMaxDecodeRows = 256;
 constexpr absl::Duration kProgressPeriod = absl::Seconds(3);
@@ -58,28 +57,32 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const ExecutorOptions& opti
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(
-    const ExecutorOptions& options) {
+absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Create(const ExecutorOptions& options,
+                                                                     const ModelShard& shard) {
   VNSA_RETURN_IF_ERROR(CheckOptions(options));
   std::unique_ptr<ModelExecutor> executor(new ModelExecutor());
-  VNSA_RETURN_IF_ERROR(executor->Setup(options));
+  VNSA_RETURN_IF_ERROR(executor->Setup(options, shard));
   return executor;
 }
 
-absl::Status ModelExecutor::Setup(const ExecutorOptions& options) {
+absl::Status ModelExecutor::Setup(const ExecutorOptions& options, const ModelShard& shard) {
   VNSA_ASSIGN_OR_RETURN(backend_, MakeBackend(options));
+  if (shard.collective != nullptr) shard.collective->Attach(backend_->device());
   if (options.batch_invariant) backend_->MakeBatchInvariant(kMaxDecodeRows);
   // A load that takes long says how far it is.
-  const auto progress = [last = absl::Now()](int done, int total) mutable {
-    if (absl::Now() - last < kProgressPeriod) return;
+  const bool first_rank = shard.rank() == 0;
+  const auto progress = [first_rank, last = absl::Now()](int done, int total) mutable {
+    if (!first_rank || absl::Now() - last < kProgressPeriod) return;
     last = absl::Now();
     Log(LogLevel::kInfo, "loading weights", {{"layers_done", done}, {"layers", total}});
   };
-  VNSA_ASSIGN_OR_RETURN(model_, Model::Load({options.model_dir, options.dummy_weights,
-                                             options.dummy_config_path, progress},
-                                            *backend_));
+  VNSA_ASSIGN_OR_RETURN(
+      model_, Model::Load({options.model_dir, options.dummy_weights, options.dummy_config_path,
+                           progress, shard, options.want_digest && first_rank},
+                          *backend_));
   const ModelConfig& config = model_->config();
   if (options.attention) VNSA_RETURN_IF_ERROR(CheckSemantics(*options.attention, config));
+  VNSA_RETURN_IF_ERROR(CheckShard(options.attention.value_or(config.attention.semantics)));
   VNSA_RETURN_IF_ERROR(FillInfo(options));
   // Pages that take what is free come after everything else.
   const bool take_free = options.num_pages == 0 && options.kv_bytes == 0;
@@ -196,9 +199,22 @@ SequenceState& ModelExecutor::Find(SequenceId id) {
   return *found->second;
 }
 
+// A query head of released_nsa attends to keys of several KV heads.
+absl::Status ModelExecutor::CheckShard(AttentionSemantics semantics) const {
+  const ModelShard& shard = model_->shard();
+  if (!shard.heads_divided() || semantics != AttentionSemantics::kReleasedNsa) {
+    return absl::OkStatus();
+  }
+  return MakeError(
+      absl::StatusCode::kInvalidArgument, "ATTENTION_UNSUPPORTED",
+      absl::StrCat("attention released_nsa: the KV heads are divided among ", shard.num_ranks(),
+                   " ranks; it needs a server started with this attention"));
+}
+
 absl::Status ModelExecutor::AddSequence(SequenceSpec spec) {
   VNSA_CHECK(sequences_.count(spec.id) == 0) << "sequence added twice";
   VNSA_RETURN_IF_ERROR(CheckSequence(spec, model_->config(), info_));
+  VNSA_RETURN_IF_ERROR(CheckShard(spec.attention.semantics));
   if (!backend_->Supports(spec.attention.semantics)) {
     return MakeError(absl::StatusCode::kInvalidArgument, "ATTENTION_UNSUPPORTED",
                      absl::StrCat("attention ", SemanticsName(spec.attention.semantics),
@@ -272,7 +288,7 @@ void ModelExecutor::ReleaseSequence(SequenceId sequence) { sequences_.erase(sequ
 AttentionAccount ModelExecutor::Account(SequenceId sequence) const {
   const auto found = sequences_.find(sequence);
   VNSA_CHECK(found != sequences_.end()) << "unknown sequence";
-  return AccountOf(*found->second, info_.num_q_heads);
+  return AccountOf(*found->second, model_->language().shape().num_q_heads);
 }
 
 void ModelExecutor::Observe(SequenceId sequence, ForwardObserver* observer) {
@@ -302,6 +318,9 @@ absl::StatusOr<StepResult> ModelExecutor::Run(const StepPlan& plan) {
   RunDecode(plan, result);
   backend_->Mark();
   VNSA_RETURN_IF_ERROR(backend_->EndStep());
+  if (Collective* const collective = model_->shard().collective; collective != nullptr) {
+    VNSA_RETURN_IF_ERROR(collective->status());
+  }
   TakeTokens(result);
   result.vision_time = backend_->Between(0, 1);
   result.prefill_time = backend_->Between(1, 2);

@@ -26,7 +26,10 @@ namespace videonsa {
 /// Owner: one worker thread calls everything but info().
 class ModelExecutor : public Executor {
  public:
-  static absl::StatusOr<std::unique_ptr<ModelExecutor>> Create(const ExecutorOptions& options);
+  /// With a shard it runs one rank's part of each step, and info() tells of this rank; all ranks of
+  /// the group get the same calls (TensorParallelExecutor). `options` are the rank's.
+  static absl::StatusOr<std::unique_ptr<ModelExecutor>> Create(const ExecutorOptions& options,
+                                                               const ModelShard& shard = {});
 
   const ExecutorInfo& info() const override { return info_; }
   absl::Status AddSequence(SequenceSpec spec) override;
@@ -37,22 +40,25 @@ class ModelExecutor : public Executor {
   const Model& model() const { return *model_; }
   Model& model() { return *model_; }
   Backend& backend() { return *backend_; }
-  /// Sees the intermediate values of a sequence's prefill from now on (goldens).
+  /// Sees the intermediate values of a sequence's prefill from now on (goldens). Of several ranks
+  /// all are observed or none: what is observed is computed to the end.
   void Observe(SequenceId sequence, ForwardObserver* observer);
   /// Finished features of a visual, or null.
   const VisualFeatures* Features(SequenceId sequence, int visual_idx) const;
 
  private:
   ModelExecutor() = default;
-  absl::Status Setup(const ExecutorOptions& options);
+  absl::Status Setup(const ExecutorOptions& options, const ModelShard& shard);
   absl::Status FillInfo(const ExecutorOptions& options);
   absl::Status SizePages(const ExecutorOptions& options);
   absl::Status ReserveWorkspaces(const ExecutorOptions& options);
+  absl::Status CheckShard(AttentionSemantics semantics) const;
   absl::Status ReserveSequence(SequenceState& state);
   SequenceState& Find(SequenceId id);
 
   // Each returns false if the sequence was cancelled on the way.
   bool RunVision(const VisionSlice& slice, StepResult& result);
+  bool Encode(const VisionInput& input, const TensorView& rows, const std::atomic<bool>* cancelled);
   bool RunPrefill(const PrefillSlice& slice);
   bool PrefillChunk(SequenceState& state, int begin, int end);
   bool PrefillWhole(SequenceState& state, int layer_begin, int layer_end);

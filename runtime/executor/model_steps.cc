@@ -35,13 +35,30 @@ bool ModelExecutor::RunVision(const VisionSlice& slice, StepResult& result) {
     const VisionInput input{patches.t_end - patches.t_begin, grid.h, grid.w, patches.rows};
     const TensorView rows =
         features->rows.Rows(patches.t_begin * frame_patches / 4, input.t * frame_patches / 4);
-    if (!model_->vision().Run(input, rows, state.spec.cancelled.get())) return false;
+    if (!Encode(input, rows, state.spec.cancelled.get())) return false;
     features->frames_done = patches.t_end;
   }
   if (features->complete()) {
     source.Close();
     if (keyed) feature_cache_->Add(state.spec.visual_keys[index], features);
   }
+  return true;
+}
+
+// Temporal patches do not see each other: ranks encode some each and exchange the features, far
+// less than what a tower divided by heads would exchange in every block.
+bool ModelExecutor::Encode(const VisionInput& input, const TensorView& rows,
+                           const std::atomic<bool>* cancelled) {
+  const ModelShard& shard = model_->shard();
+  const RankShare own = shard.Part(input.t);
+  const int64_t tokens = input.rows_per_frame() / 4;
+  VisionInput part = input;
+  part.t = static_cast<int>(own.size());
+  part.patches += own.begin * input.rows_per_frame() * kPatchDim;
+  if (!model_->vision().Run(part, rows.Rows(own.begin * tokens, own.size() * tokens), cancelled)) {
+    return false;
+  }
+  if (shard.divided()) shard.collective->AllGather(rows, input.t);
   return true;
 }
 

@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "kernels/common/bf16.h"
 #include "nlohmann/json.hpp"
+#include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/json_fields.h"
 
@@ -48,19 +49,43 @@ int64_t FirstNonFinite(const char* data, int64_t count, Word exponent) {
   return -1;
 }
 
-int64_t FirstNonFinite(const TensorView& tensor) {
-  const char* data = static_cast<const char*>(tensor.data);
-  const int64_t count = tensor.num_elements();
-  if (tensor.dtype == DType::kF32) return FirstNonFinite<uint32_t>(data, count, 0x7F800000u);
-  const uint16_t exponent = tensor.dtype == DType::kBF16 ? 0x7F80u : 0x7C00u;
-  return FirstNonFinite<uint16_t>(data, count, exponent);
+int64_t FirstNonFinite(const char* data, int64_t count, DType dtype) {
+  if (dtype == DType::kF32) return FirstNonFinite<uint32_t>(data, count, 0x7F800000u);
+  return FirstNonFinite<uint16_t>(data, count, dtype == DType::kBF16 ? 0x7F80u : 0x7C00u);
 }
 
-// [shape[0], rest] over compact data.
-TensorView ViewOf(void* data, DType dtype, const std::vector<int64_t>& shape) {
-  int64_t rest = 1;
-  for (size_t axis = 1; axis < shape.size(); ++axis) rest *= shape[axis];
-  return MatrixView(data, dtype, shape.empty() ? 1 : shape[0], rest);
+// As above for the matrix that `slice` was cut from: its element.
+int64_t FirstNonFinite(const TensorView& slice) {
+  const char* data = static_cast<const char*>(slice.data);
+  if (slice.row_stride() == slice.cols()) {
+    return FirstNonFinite(data, slice.num_elements(), slice.dtype);
+  }
+  for (int64_t row = 0; row < slice.rows(); ++row) {
+    const int64_t begin = row * slice.row_stride();
+    const int64_t bad = FirstNonFinite(data + begin * static_cast<int64_t>(SizeOf(slice.dtype)),
+                                       slice.cols(), slice.dtype);
+    if (bad >= 0) return begin + bad;
+  }
+  return -1;
+}
+
+// The slice of [shape[0], rest] over compact data, and where in it the slice begins.
+TensorView ViewOf(void* data, DType dtype, const std::vector<int64_t>& shape,
+                  const TensorSlice& slice, int64_t* first = nullptr) {
+  const int64_t rows = shape.empty() ? 1 : shape[0];
+  int64_t columns = 1;
+  for (size_t axis = 1; axis < shape.size(); ++axis) columns *= shape[axis];
+  const int64_t limit = slice.axis == 0 ? rows : columns;
+  const int64_t end = slice.end < 0 ? limit : slice.end;
+  VNSA_CHECK(0 <= slice.begin && slice.begin <= end && end <= limit)
+      << slice.begin << " to " << end << " of " << limit;
+  const int64_t count = end - slice.begin;
+  const int64_t begin = slice.axis == 0 ? slice.begin * columns : slice.begin;
+  if (first != nullptr) *first = begin;
+  if (data != nullptr)
+    data = static_cast<char*>(data) + begin * static_cast<int64_t>(SizeOf(dtype));
+  return MatrixView(data, dtype, slice.axis == 0 ? count : rows, slice.axis == 0 ? columns : count,
+                    columns);
 }
 
 bool IsPlainName(const std::string& name) {
@@ -136,7 +161,8 @@ absl::Status Checkpoint::AddTensor(const SafetensorsFile& file, const std::strin
 }
 
 absl::StatusOr<TensorView> Checkpoint::Load(const std::string& name,
-                                            const std::vector<int64_t>& shape) {
+                                            const std::vector<int64_t>& shape,
+                                            const TensorSlice& slice) {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     return ModelInvalid("", name, absl::StrCat("missing, shape ", ShapeText(shape), " expected"));
@@ -153,11 +179,13 @@ absl::StatusOr<TensorView> Checkpoint::Load(const std::string& name,
         place.file->name(), place.file_name,
         absl::StrCat("dtype ", place.entry->dtype_name, ", expected F32, BF16 or F16"));
   }
-  const TensorView view = ViewOf(const_cast<char*>(place.file->Data(*place.entry)), *dtype, shape);
+  int64_t first = 0;
+  const TensorView view =
+      ViewOf(const_cast<char*>(place.file->Data(*place.entry)), *dtype, shape, slice, &first);
   const int64_t bad = FirstNonFinite(view);
   if (bad >= 0) {
     return ModelInvalid(place.file->name(), place.file_name,
-                        absl::StrCat("NaN or Inf at element ", bad));
+                        absl::StrCat("NaN or Inf at element ", first + bad));
   }
   loaded_.insert(name);
   return view;
@@ -185,8 +213,9 @@ absl::StatusOr<Sha256Digest> Checkpoint::Digest(const std::string& dir) const {
 }
 
 absl::StatusOr<TensorView> DummyWeights::Load(const std::string& name,
-                                              const std::vector<int64_t>& shape) {
-  if (on_device_) return ViewOf(nullptr, DType::kBF16, shape);
+                                              const std::vector<int64_t>& shape,
+                                              const TensorSlice& slice) {
+  if (on_device_) return ViewOf(nullptr, DType::kBF16, shape, slice);
   int64_t count = 1;
   for (int64_t dim : shape) count *= dim;
   std::vector<uint16_t>& values = buffers_.emplace_back(static_cast<size_t>(count));
@@ -207,7 +236,7 @@ absl::StatusOr<TensorView> DummyWeights::Load(const std::string& name,
       }
     }
   }
-  return ViewOf(values.data(), DType::kBF16, shape);
+  return ViewOf(values.data(), DType::kBF16, shape, slice);
 }
 
 }  // namespace videonsa

@@ -16,16 +16,24 @@
 
 namespace videonsa {
 
+/// Consecutive rows or columns of a tensor seen as [shape[0], product of the rest].
+struct TensorSlice {
+  int axis = 0;  ///< 0: rows, 1: columns
+  int64_t begin = 0;
+  int64_t end = -1;  ///< -1: to the last
+};
+
 /// Where the tensors of a model come from, by canonical name: the names of the published layouts
 /// without their prefixes ("visual.patch_embed.proj.weight", "layers.0.mlp.up_proj.weight",
 /// "embed_tokens.weight", "norm.weight", "lm_head.weight").
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
-  /// The tensor as [shape[0], product of the rest]. Errors: MODEL_INVALID if it is missing, of
-  /// another shape or type, or holds NaN or Inf. Valid until Release().
+  /// The slice of the tensor of this shape. Errors: MODEL_INVALID if the tensor is missing, of
+  /// another shape or type, or if the slice holds NaN or Inf. Valid until Release().
   virtual absl::StatusOr<TensorView> Load(const std::string& name,
-                                          const std::vector<int64_t>& shape) = 0;
+                                          const std::vector<int64_t>& shape,
+                                          const TensorSlice& slice) = 0;
   virtual bool Has(const std::string& name) const = 0;
   /// Forgets what Load returned.
   virtual void Release() {}
@@ -41,8 +49,8 @@ class Checkpoint : public WeightSource {
   /// missing in its shard, or one that the index does not know).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& dir);
 
-  absl::StatusOr<TensorView> Load(const std::string& name,
-                                  const std::vector<int64_t>& shape) override;
+  absl::StatusOr<TensorView> Load(const std::string& name, const std::vector<int64_t>& shape,
+                                  const TensorSlice& slice) override;
   bool Has(const std::string& name) const override { return tensors_.count(name) != 0; }
   absl::Status CheckAllLoaded() const override;
 
@@ -73,8 +81,8 @@ class DummyWeights : public WeightSource {
  public:
   /// `on_device`: shapes without data, for a backend that makes the values.
   explicit DummyWeights(bool on_device) : on_device_(on_device) {}
-  absl::StatusOr<TensorView> Load(const std::string& name,
-                                  const std::vector<int64_t>& shape) override;
+  absl::StatusOr<TensorView> Load(const std::string& name, const std::vector<int64_t>& shape,
+                                  const TensorSlice& slice) override;
   bool Has(const std::string& name) const override { return false; }  // nothing optional
   void Release() override { buffers_.clear(); }
 

@@ -25,12 +25,18 @@ bool IsNsa(AttentionSemantics semantics) {
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelConfig& config, const ModelWeights& weights,
-                             Backend& backend)
+LanguageModel::LanguageModel(const ModelConfig& config, const ModelShard& shard,
+                             const ModelWeights& weights, Backend& backend)
     : config_(config),
+      shard_(shard),
       weights_(weights),
       backend_(backend),
-      shape_{config.text.num_q_heads, config.text.num_kv_heads, config.text.head_dim} {
+      shape_{static_cast<int>(shard.HeadPart(config.text.num_q_heads).size()),
+             static_cast<int>(shard.HeadPart(config.text.num_kv_heads).size()),
+             config.text.head_dim},
+      mlp_size_(shard.Part(config.text.intermediate_size).size()) {
+  VNSA_CHECK(!shard.heads_divided() || config.text.num_kv_heads % shard.num_ranks() == 0)
+      << config.text.num_kv_heads << " KV heads for " << shard.num_ranks() << " ranks";
   const int half = shape_.head_dim / 2;
   for (int axis = 0; axis < 3; ++axis) {
     axes_.insert(axes_.end(), static_cast<size_t>(config.text.mrope_section[axis]), axis);
@@ -47,13 +53,16 @@ absl::Status LanguageModel::Reserve(int max_rows) {
   const DType type = backend_.activation_type();
   const DType attention_type = backend_.attention_type();
   const int64_t hidden = hidden_size();
-  const int64_t bytes = 2 * Workspace::MatrixBytes(type, max_rows, hidden) +
+  const int64_t layer = 2 * Workspace::MatrixBytes(type, max_rows, hidden) +
                         Workspace::MatrixBytes(attention_type, max_rows, qkv_size()) +
                         Workspace::MatrixBytes(attention_type, max_rows, shape_.q_size()) +
                         Workspace::MatrixBytes(type, max_rows, shape_.q_size()) +
-                        Workspace::MatrixBytes(DType::kF32, max_rows, 3 * shape_.num_q_heads) +
-                        Workspace::MatrixBytes(type, max_rows, config_.text.intermediate_size);
-  VNSA_RETURN_IF_ERROR(backend_.ReserveSwiGlu(max_rows, config_.text.intermediate_size));
+                        Workspace::MatrixBytes(DType::kF32, max_rows, num_gates()) +
+                        Workspace::MatrixBytes(type, max_rows, mlp_size_);
+  const int64_t logits = Workspace::MatrixBytes(type, kMaxLogitRows, hidden) +
+                         Workspace::MatrixBytes(DType::kF32, vocab_size(), kMaxLogitRows);
+  const int64_t bytes = shard_.divided() ? std::max(layer, logits) : layer;
+  VNSA_RETURN_IF_ERROR(backend_.ReserveSwiGlu(max_rows, mlp_size_));
   workspace_ = Workspace();
   VNSA_ASSIGN_OR_RETURN(DeviceBuffer buffer, backend_.device().Allocate(bytes, "workspace"));
   workspace_ = Workspace(std::move(buffer));
@@ -100,13 +109,32 @@ void LanguageModel::BranchGates(const DecoderLayerWeights& w, const TensorView& 
     int64_t end = begin;
     while (end < rows && is_vision[end] != 0) ++end;
     const size_t used = workspace_.used();
-    const TensorView inner =
-        workspace_.Matrix(backend_.activation_type(), end - begin, hidden_size());
+    const TensorView inner = workspace_.Matrix(backend_.activation_type(), end - begin,
+                                               w.branch_gate_in->out_features());
+    const TensorView own = gates.Rows(begin, end - begin);
     backend_.LinearGelu(normed.Rows(begin, end - begin), *w.branch_gate_in, inner);
-    backend_.Linear(inner, *w.branch_gate_out, gates.Rows(begin, end - begin));
+    backend_.Linear(inner, *w.branch_gate_out, own);
+    if (shard_.heads_divided()) shard_.collective->AllReduceSum(own);
     workspace_.ReleaseTo(used);
     begin = end;
   }
+}
+
+TensorView LanguageModel::OwnGates(const TensorView& gates) const {
+  const RankShare heads = shard_.HeadPart(config_.text.num_q_heads);
+  return Columns(gates, 3 * heads.begin, 3 * heads.size());
+}
+
+// hidden += x w, where a rank has some of the columns of x: one adds its part to the residual,
+// which all have, the others put theirs in its place, and the sum is the new residual.
+void LanguageModel::AddToAll(const TensorView& x, const LinearWeights& w,
+                             const TensorView& hidden) {
+  if (shard_.rank() == 0) {
+    backend_.LinearAdd(x, w, hidden);
+  } else {
+    backend_.Linear(x, w, hidden);
+  }
+  if (shard_.divided()) shard_.collective->AllReduceSum(hidden);
 }
 
 void LanguageModel::Finish(const DecoderLayerWeights& w, const TensorView& attended,
@@ -119,13 +147,17 @@ void LanguageModel::Finish(const DecoderLayerWeights& w, const TensorView& atten
     operand = workspace_.Matrix(type, rows, shape_.q_size());
     backend_.CopyRows(attended, {}, operand);
   }
-  backend_.LinearAdd(operand, *w.o, hidden);
+  if (shard_.heads_divided()) {
+    AddToAll(operand, *w.o, hidden);
+  } else {
+    backend_.LinearAdd(operand, *w.o, hidden);
+  }
   workspace_.ReleaseTo(used);
   const TensorView normed = workspace_.Matrix(type, rows, hidden_size());
-  const TensorView inner = workspace_.Matrix(type, rows, config_.text.intermediate_size);
+  const TensorView inner = workspace_.Matrix(type, rows, mlp_size_);
   backend_.RmsNorm(hidden, w.post_attention_norm, config_.text.rms_norm_eps, normed);
   backend_.LinearSwiGlu(normed, *w.gate, *w.up, inner);
-  backend_.LinearAdd(inner, *w.down, hidden);
+  AddToAll(inner, *w.down, hidden);
   workspace_.ReleaseTo(used);
 }
 
@@ -179,7 +211,7 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   workspace_.Reset();
   const TensorView qkv = workspace_.Matrix(backend_.attention_type(), rows, qkv_size());
   const TensorView attended = workspace_.Matrix(backend_.attention_type(), rows, shape_.q_size());
-  const TensorView gates = workspace_.Matrix(DType::kF32, rows, 3 * shape_.num_q_heads);
+  const TensorView gates = workspace_.Matrix(DType::kF32, rows, num_gates());
   const size_t used = workspace_.used();
   const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
   Project(w, hidden, table, normed, qkv);
@@ -187,7 +219,7 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   PrefillAttentionArgs args = AttentionArgs(layer, context, row_begin, static_cast<int>(rows));
   if (IsNsa(args.semantics) && args.has_vision) {
     BranchGates(w, normed, args.is_vision, gates);
-    args.gates = gates;
+    args.gates = OwnGates(gates);
   }
   args.kv = kv;
   args.q = QueryPart(qkv);
@@ -224,7 +256,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
   args.kv = kv;
   args.q = prompt.q;
   args.out = prompt.attended;
-  args.gates = prompt.gates;
+  args.gates = OwnGates(prompt.gates);
   backend_.PrefillAttention(args);
   for (int64_t begin = FirstFinished(layer, context, 0, rows); begin < rows; begin += max_rows_) {
     const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
@@ -259,12 +291,31 @@ void LanguageModel::FinalNorm(const TensorView& hidden, const TensorView& out) {
 }
 
 void LanguageModel::Logits(const TensorView& hidden, const TensorView& logits) {
-  VNSA_CHECK_LE(hidden.rows(), max_rows_);
+  const int64_t rows = hidden.rows();
+  VNSA_CHECK_LE(rows, std::min(max_rows_, kMaxLogitRows));
   workspace_.Reset();
-  const TensorView normed =
-      workspace_.Matrix(backend_.activation_type(), hidden.rows(), hidden_size());
+  const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
   FinalNorm(hidden, normed);
-  backend_.Linear(normed, weights_.head(), logits);
+  if (!shard_.divided()) {
+    backend_.Linear(normed, weights_.head(), logits);
+    return;
+  }
+  // Each rank's [rows, part of the vocabulary] one after the other: `rows` floats an id.
+  const TensorView parts = workspace_.Matrix(DType::kF32, vocab_size(), rows);
+  const RankShare own = shard_.Part(vocab_size());
+  backend_.Linear(normed, weights_.head(),
+                  MatrixView(parts.f32() + own.begin * rows, DType::kF32, rows, own.size()));
+  shard_.collective->AllGather(parts, vocab_size());
+  GatherLogits(parts, logits);
+}
+
+void LanguageModel::GatherLogits(const TensorView& parts, const TensorView& logits) {
+  const int64_t rows = logits.rows();
+  for (int rank = 0; rank < shard_.num_ranks(); ++rank) {
+    const RankShare ids = ShareOf(vocab_size(), rank, shard_.num_ranks());
+    backend_.CopyRows(MatrixView(parts.f32() + ids.begin * rows, DType::kF32, rows, ids.size()), {},
+                      Columns(logits, ids.begin, ids.size()));
+  }
 }
 
 }  // namespace videonsa

@@ -6,6 +6,7 @@
 #include "absl/types/span.h"
 #include "runtime/device/device.h"
 #include "runtime/model/config.h"
+#include "runtime/model/model_shard.h"
 #include "runtime/model/weights.h"
 #include "runtime/ops/backend.h"
 
@@ -43,14 +44,21 @@ struct PrefillContext {
 
 /// The decoder: embeddings in, logits out. Holds no state of sequences.
 ///
+/// Of a model that ranks share, it runs a rank's part (ModelShard): heads, pages and observed
+/// attention are the rank's, hidden states and logits the whole model's and alike on all ranks.
+/// All ranks make the same calls.
 /// Owner: the worker thread. All matrices are [rows, columns] on the backend's device.
 /// Source: preprocess-and-model, sections 6.2 and 6.3.
 class LanguageModel {
  public:
   /// `config`, `weights` and `backend` outlive the model.
-  LanguageModel(const ModelConfig& config, const ModelWeights& weights, Backend& backend);
+  LanguageModel(const ModelConfig& config, const ModelShard& shard, const ModelWeights& weights,
+                Backend& backend);
 
-  const AttentionShape& shape() const { return shape_; }
+  /// Rows of a call of Logits.
+  static constexpr int kMaxLogitRows = 64;
+
+  const AttentionShape& shape() const { return shape_; }  ///< of this rank
   int num_layers() const { return config_.text.num_layers; }
   int hidden_size() const { return config_.text.hidden_size; }
   int vocab_size() const { return config_.text.vocab_size; }
@@ -71,8 +79,9 @@ class LanguageModel {
 
   /// One layer over a whole prompt that attends to later rows (released_nsa).
   ///
-  /// Shapes: hidden [rows, hidden] and gates [rows, 3 num_q_heads] fp32, q and attended
-  ///         [rows, q_size] of the attention type, all the caller's; rows is the prompt's length
+  /// Shapes: hidden [rows, hidden] and gates [rows, 3 heads of the whole model] fp32, q and
+  ///         attended [rows, q_size] of the attention type, all the caller's; rows is the prompt's
+  ///         length
   struct WholePrompt {
     TensorView hidden;
     TensorView q;
@@ -92,6 +101,7 @@ class LanguageModel {
   const void* workspace() const { return workspace_.data(); }
 
   /// Final norm and head of rows of hidden states: logits [rows, vocab] fp32.
+  /// Requires: rows <= kMaxLogitRows.
   void Logits(const TensorView& hidden, const TensorView& logits);
   /// Final norm alone, out F32 or BF16 (goldens).
   void FinalNorm(const TensorView& hidden, const TensorView& out);
@@ -101,11 +111,15 @@ class LanguageModel {
                const TensorView& normed, const TensorView& qkv);
   void BranchGates(const DecoderLayerWeights& w, const TensorView& normed, const uint8_t* is_vision,
                    const TensorView& gates);
+  TensorView OwnGates(const TensorView& gates) const;
+  void AddToAll(const TensorView& x, const LinearWeights& w, const TensorView& hidden);
+  void GatherLogits(const TensorView& parts, const TensorView& logits);
   void Finish(const DecoderLayerWeights& w, const TensorView& attended, const TensorView& hidden);
   TensorView QueryPart(const TensorView& qkv) const;
   TensorView KeyPart(const TensorView& qkv) const;
   TensorView ValuePart(const TensorView& qkv) const;
   int qkv_size() const { return shape_.q_size() + 2 * shape_.kv_size(); }
+  int num_gates() const { return 3 * config_.text.num_q_heads; }
   // First of `rows` rows from `row_begin` on that must leave the layer; `rows` if none.
   int64_t FirstFinished(int layer, const PrefillContext& context, int row_begin,
                         int64_t rows) const;
@@ -113,9 +127,11 @@ class LanguageModel {
                                      int rows);
 
   const ModelConfig& config_;
+  const ModelShard shard_;
   const ModelWeights& weights_;
   Backend& backend_;
-  AttentionShape shape_;
+  const AttentionShape shape_;
+  const int64_t mlp_size_;  // columns of the MLP that this rank has
   std::vector<float> frequencies_;
   std::vector<int> axes_;
   Workspace workspace_;

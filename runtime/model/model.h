@@ -7,6 +7,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/model/config.h"
 #include "runtime/model/language_model.h"
+#include "runtime/model/model_shard.h"
 #include "runtime/model/vision_tower.h"
 #include "runtime/model/weights.h"
 #include "runtime/ops/backend.h"
@@ -19,6 +20,8 @@ struct ModelSource {
   bool dummy = false;       ///< random weights instead of the folder's
   std::string config_path;  ///< with dummy: a config.json outside of any folder; empty: dir's
   LoadProgress progress;    ///< may be empty
+  ModelShard shard;         ///< the part that this rank loads; its group outlives the model
+  bool digest = true;       ///< whether anybody will ask for the identity of the files
 };
 
 /// A loaded network: configuration, weights and the modules over them.
@@ -29,17 +32,19 @@ class Model {
   /// Errors: MODEL_INVALID, RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<Model>> Load(const ModelSource& source, Backend& backend);
 
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const { return config_; }  ///< of the whole model
+  const ModelShard& shard() const { return shard_; }
   LanguageModel& language() { return *language_; }
   VisionTower& vision() { return *vision_; }
   bool random_weights() const { return random_weights_; }
-  /// Identity of the files; all zero for random weights.
+  /// Identity of the files; all zero for random weights, or if nobody asked for it.
   const Sha256Digest& digest() const { return digest_; }
 
  private:
   Model() = default;
 
   ModelConfig config_;
+  ModelShard shard_;
   ModelWeights weights_;
   Sha256Digest digest_{};
   bool random_weights_ = false;

@@ -20,14 +20,21 @@ class Loader {
   void LayerDone() const { layer_done_(); }
 
   std::unique_ptr<LinearWeights> Linear(const std::string& name, std::vector<int64_t> shape,
-                                        bool bias) {
-    return Stack({{name, std::move(shape)}}, bias);
+                                        bool bias, const TensorSlice& slice = {}) {
+    return Stack({{name, std::move(shape), slice}}, bias);
   }
 
-  std::unique_ptr<LinearWeights> Stack(
-      const std::vector<std::pair<std::string, std::vector<int64_t>>>& parts, bool bias) {
+  // One linear layer of a file, or a slice of it.
+  struct Tensor {
+    std::string name;
+    std::vector<int64_t> shape;
+    TensorSlice slice;
+  };
+  std::unique_ptr<LinearWeights> Stack(const std::vector<Tensor>& parts, bool bias) {
     std::vector<LinearPart> loaded;
-    for (const auto& [name, shape] : parts) loaded.push_back(Part(name, shape, bias));
+    for (const Tensor& part : parts) {
+      loaded.push_back(Part(part.name, part.shape, bias, part.slice));
+    }
     if (!status_.ok()) return nullptr;
     absl::StatusOr<std::unique_ptr<LinearWeights>> packed = backend_.PackLinear(loaded);
     source_.Release();
@@ -37,7 +44,7 @@ class Loader {
   // With zeros up to `out` and `in` features.
   std::unique_ptr<LinearWeights> Padded(const std::string& name, std::vector<int64_t> shape,
                                         bool bias, int64_t out, int64_t in) {
-    const LinearPart part = Part(name, std::move(shape), bias);
+    const LinearPart part = Part(name, std::move(shape), bias, {});
     if (!status_.ok()) return nullptr;
     absl::StatusOr<std::unique_ptr<LinearWeights>> packed = backend_.PackPadded(part, out, in);
     source_.Release();
@@ -45,7 +52,7 @@ class Loader {
   }
 
   VectorWeights Vector(const std::string& name, int64_t size) {
-    const TensorView view = Load(name, {size});
+    const TensorView view = Load(name, {size}, {});
     if (!status_.ok()) return {};
     absl::StatusOr<VectorWeights> vector = backend_.LoadVector(view);
     source_.Release();
@@ -54,7 +61,7 @@ class Loader {
 
   // Loads and drops a tensor, for its checks.
   void Check(const std::string& name, std::vector<int64_t> shape) {
-    Load(name, std::move(shape));
+    Load(name, std::move(shape), {});
     source_.Release();
   }
 
@@ -64,17 +71,20 @@ class Loader {
   int64_t PaddedWidth(int64_t width) const { return backend_.PaddedWidth(width); }
 
  private:
-  LinearPart Part(const std::string& name, std::vector<int64_t> shape, bool bias) {
+  LinearPart Part(const std::string& name, std::vector<int64_t> shape, bool bias,
+                  const TensorSlice& slice) {
     const int64_t out_features = shape[0];
     LinearPart part;
-    part.weight = Load(name + ".weight", std::move(shape));
-    if (bias) part.bias = Load(name + ".bias", {out_features});
+    part.weight = Load(name + ".weight", std::move(shape), slice);
+    if (bias) {
+      part.bias = Load(name + ".bias", {out_features}, slice.axis == 0 ? slice : TensorSlice{});
+    }
     return part;
   }
 
-  TensorView Load(const std::string& name, std::vector<int64_t> shape) {
+  TensorView Load(const std::string& name, std::vector<int64_t> shape, const TensorSlice& slice) {
     if (!status_.ok()) return {};
-    return Take(source_.Load(name, shape));
+    return Take(source_.Load(name, shape, slice));
   }
 
   template <typename T>
@@ -89,6 +99,9 @@ class Loader {
   const std::function<void()> layer_done_;
   absl::Status status_;
 };
+
+TensorSlice Rows(const RankShare& share) { return {0, share.begin, share.end}; }
+TensorSlice Columns(const RankShare& share) { return {1, share.begin, share.end}; }
 
 VisionBlockWeights LoadVisionBlock(const VisionConfig& config, int block, Loader& loader) {
   const std::string prefix = absl::StrCat("visual.blocks.", block, ".");
@@ -121,36 +134,67 @@ VisionWeights LoadVision(const VisionConfig& config, Loader& loader) {
   return weights;
 }
 
-DecoderLayerWeights LoadLayer(const TextConfig& config, bool gates, int layer, Loader& loader) {
-  const std::string prefix = absl::StrCat("layers.", layer, ".");
-  const std::string attention = prefix + "self_attn.";
+// The attention of a layer. Ranks have whole KV heads and the query heads that read them; the
+// branch gates are divided between their two matrices, and one rank adds the second bias.
+void LoadAttention(const TextConfig& config, bool gates, const ModelShard& shard,
+                   const std::string& prefix, Loader& loader, DecoderLayerWeights& weights) {
   const int64_t hidden = config.hidden_size;
-  const int64_t inner = config.intermediate_size;
   const int64_t q_size = int64_t{config.num_q_heads} * config.head_dim;
   const int64_t kv_size = int64_t{config.num_kv_heads} * config.head_dim;
+  const RankShare q = shard.HeadPart(q_size), kv = shard.HeadPart(kv_size);
+  weights.qkv = loader.Stack({{prefix + "q_proj", {q_size, hidden}, Rows(q)},
+                              {prefix + "k_proj", {kv_size, hidden}, Rows(kv)},
+                              {prefix + "v_proj", {kv_size, hidden}, Rows(kv)}},
+                             true);
+  weights.o = loader.Linear(prefix + "o_proj", {hidden, q_size}, false, Columns(q));
+  if (!gates) return;
+  const RankShare inner = shard.HeadPart(hidden);
+  const bool adds_bias = !shard.heads_divided() || shard.rank() == 0;
+  const int64_t logits = int64_t{3} * config.num_q_heads;
+  weights.branch_gate_in = loader.Linear(prefix + "g_proj_1", {hidden, hidden}, true, Rows(inner));
+  weights.branch_gate_out =
+      loader.Linear(prefix + "g_proj_2", {logits, hidden}, adds_bias, Columns(inner));
+  if (!adds_bias) loader.Check(prefix + "g_proj_2.bias", {logits});
+}
+
+DecoderLayerWeights LoadLayer(const TextConfig& config, bool gates, const ModelShard& shard,
+                              int layer, Loader& loader) {
+  const std::string prefix = absl::StrCat("layers.", layer, ".");
+  const int64_t hidden = config.hidden_size;
+  const int64_t inner = config.intermediate_size;
+  const RankShare own = shard.Part(inner);
   DecoderLayerWeights weights;
   weights.input_norm = loader.Vector(prefix + "input_layernorm.weight", hidden);
   weights.post_attention_norm = loader.Vector(prefix + "post_attention_layernorm.weight", hidden);
-  weights.qkv = loader.Stack({{attention + "q_proj", {q_size, hidden}},
-                              {attention + "k_proj", {kv_size, hidden}},
-                              {attention + "v_proj", {kv_size, hidden}}},
-                             true);
-  weights.o = loader.Linear(attention + "o_proj", {hidden, q_size}, false);
-  weights.gate = loader.Linear(prefix + "mlp.gate_proj", {inner, hidden}, false);
-  weights.up = loader.Linear(prefix + "mlp.up_proj", {inner, hidden}, false);
-  weights.down = loader.Linear(prefix + "mlp.down_proj", {hidden, inner}, false);
-  if (gates) {
-    weights.branch_gate_in = loader.Linear(attention + "g_proj_1", {hidden, hidden}, true);
-    weights.branch_gate_out =
-        loader.Linear(attention + "g_proj_2", {int64_t{3} * config.num_q_heads, hidden}, true);
-  }
+  LoadAttention(config, gates, shard, prefix + "self_attn.", loader, weights);
+  weights.gate = loader.Linear(prefix + "mlp.gate_proj", {inner, hidden}, false, Rows(own));
+  weights.up = loader.Linear(prefix + "mlp.up_proj", {inner, hidden}, false, Rows(own));
+  weights.down = loader.Linear(prefix + "mlp.down_proj", {hidden, inner}, false, Columns(own));
   return weights;
+}
+
+// The embedding is whole everywhere, because few of its rows are read at a time. The head is read
+// whole for every token and divided, also when it is tied.
+void LoadTables(const TextConfig& text, const ModelShard& shard, WeightSource& source,
+                Loader& loader, ModelWeights& weights) {
+  const std::vector<int64_t> table = {text.vocab_size, text.hidden_size};
+  weights.embedding = loader.Linear("embed_tokens", table, false);
+  const TensorSlice own = Rows(shard.Part(text.vocab_size));
+  if (!text.tied_head) {
+    weights.lm_head = loader.Linear("lm_head", table, false, own);
+    return;
+  }
+  if (shard.divided()) weights.lm_head = loader.Linear("embed_tokens", table, false, own);
+  if (loader.ok() && source.Has("lm_head.weight")) {
+    loader.Check("lm_head.weight", table);  // a copy that some writers keep; not used
+  }
 }
 
 }  // namespace
 
-absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, WeightSource& source,
-                                         Backend& backend, const LoadProgress& progress) {
+absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, const ModelShard& shard,
+                                         WeightSource& source, Backend& backend,
+                                         const LoadProgress& progress) {
   Loader loader(
       source, backend,
       [&progress, done = 0, total = config.vision.depth + config.text.num_layers]() mutable {
@@ -161,17 +205,11 @@ absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, WeightSource
   const TextConfig& text = config.text;
   weights.vision = LoadVision(config.vision, loader);
   for (int layer = 0; layer < text.num_layers && loader.ok(); ++layer) {
-    weights.layers.push_back(LoadLayer(text, config.attention.has_gates(), layer, loader));
+    weights.layers.push_back(LoadLayer(text, config.attention.has_gates(), shard, layer, loader));
     loader.LayerDone();
   }
   weights.final_norm = loader.Vector("norm.weight", text.hidden_size);
-  const std::vector<int64_t> table = {text.vocab_size, text.hidden_size};
-  weights.embedding = loader.Linear("embed_tokens", table, false);
-  if (!text.tied_head) {
-    weights.lm_head = loader.Linear("lm_head", table, false);
-  } else if (loader.ok() && source.Has("lm_head.weight")) {
-    loader.Check("lm_head.weight", table);  // a copy that some writers keep; not used
-  }
+  LoadTables(text, shard, source, loader, weights);
   VNSA_RETURN_IF_ERROR(loader.status());
   VNSA_RETURN_IF_ERROR(source.CheckAllLoaded());
   return weights;

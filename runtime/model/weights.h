@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/model/checkpoint.h"
 #include "runtime/model/config.h"
+#include "runtime/model/model_shard.h"
 #include "runtime/ops/backend.h"
 
 namespace videonsa {
@@ -30,7 +31,8 @@ struct VisionWeights {
   std::unique_ptr<LinearWeights> merger_out;
 };
 
-/// Weights of one decoder layer. q, k and v are one matrix; gates are null for dense checkpoints.
+/// Weights of one decoder layer, a rank's part of them (ModelShard). q, k and v are one matrix;
+/// gates are null for dense checkpoints.
 struct DecoderLayerWeights {
   VectorWeights input_norm;
   VectorWeights post_attention_norm;
@@ -49,7 +51,8 @@ struct ModelWeights {
   std::vector<DecoderLayerWeights> layers;
   VectorWeights final_norm;
   std::unique_ptr<LinearWeights> embedding;
-  std::unique_ptr<LinearWeights> lm_head;  ///< null: the head is tied to the embedding
+  /// A rank's part of the vocabulary. Null: the whole head is tied to the embedding.
+  std::unique_ptr<LinearWeights> lm_head;
 
   const LinearWeights& head() const { return lm_head ? *lm_head : *embedding; }
 };
@@ -57,11 +60,13 @@ struct ModelWeights {
 /// Hears how many of the blocks and layers have been loaded.
 using LoadProgress = std::function<void(int done, int total)>;
 
-/// Loads exactly the tensors that `config` needs, with gates if it was trained with them.
+/// Loads exactly the tensors that `config` needs, with gates if it was trained with them; of those
+/// that ranks divide, only the shard's part is read.
 ///
 /// Errors: MODEL_INVALID names the file and tensor: missing, extra, wrong shape, wrong type, NaN or
 ///         Inf. RESOURCE_EXHAUSTED if the memory does not suffice.
-absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, WeightSource& source,
-                                         Backend& backend, const LoadProgress& progress);
+absl::StatusOr<ModelWeights> LoadWeights(const ModelConfig& config, const ModelShard& shard,
+                                         WeightSource& source, Backend& backend,
+                                         const LoadProgress& progress);
 
 }  // namespace videonsa

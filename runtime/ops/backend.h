@@ -37,7 +37,7 @@ class LinearWeights {
 };
 
 /// One matrix [out, in] and its bias [out] (rank 0: none) as a file holds them, F32, BF16 or F16,
-/// any alignment.
+/// any alignment. The matrix may be columns of a wider one.
 struct LinearPart {
   TensorView weight;
   TensorView bias;

@@ -117,7 +117,7 @@ absl::StatusOr<std::unique_ptr<LinearWeights>> CpuBackend::PackLinear(
       const int64_t end_row = std::min(end, (panel + 1) * PackedMatrix::kPanel);
       float* row = rows[static_cast<size_t>(thread)].data();
       for (int64_t r = begin_row; r < end_row; ++r) {
-        LoadFloats(part.weight, (r - first) * matrix.k, matrix.k, row);
+        LoadFloats(part.weight, (r - first) * part.weight.row_stride(), matrix.k, row);
         PackRow(matrix, r, row);
       }
     };

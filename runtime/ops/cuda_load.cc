@@ -32,16 +32,17 @@ void Store(const float* values, int64_t count, DType type, char* out) {
 absl::Status CudaBackend::CopyWeights(const TensorView& from, char* to, int64_t row_stride) {
   const int64_t element = static_cast<int64_t>(SizeOf(compute_type_));
   const int64_t columns = from.cols(), row_bytes = columns * element;
+  const bool compact = row_stride == columns && (from.row_stride() == columns || from.rows() == 1);
   // As many whole rows as a segment holds, or pieces of one row.
   const int64_t rows_per_piece = std::max<int64_t>(1, CudaUploads::kSegmentBytes / row_bytes);
   const int64_t row_piece = std::min(columns, CudaUploads::kSegmentBytes / element);
   std::vector<float> values;
   for (int64_t row = 0; row < from.rows(); row += rows_per_piece) {
     const int64_t rows = std::min(rows_per_piece, from.rows() - row);
-    const bool packed = row_stride == columns && row_piece == columns;
+    const bool packed = compact && row_piece == columns;
     for (int64_t r = 0; r < (packed ? 1 : rows); ++r) {
       for (int64_t column = 0; column < columns; column += row_piece) {
-        const int64_t begin = (row + r) * columns + column;
+        const int64_t begin = (row + r) * from.row_stride() + column;
         const int64_t count = packed ? rows * columns : std::min(row_piece, columns - column);
         char* staged = uploads_.Stage(count * element);
         if (from.dtype == compute_type_) {

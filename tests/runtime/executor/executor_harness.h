@@ -41,18 +41,23 @@ class ExecutorHarness {
  public:
   explicit ExecutorHarness(TinyModel model = {}, ExecutorOptions options = {}) {
     WriteModelFolder(model, folder_);
-    options.model_dir = folder_.path();
-    if (options.threads == 0) options.threads = 2;
-    if (options.num_pages == 0) options.num_pages = 256;
-    auto created = ModelExecutor::Create(options);
-    EXPECT_TRUE(created.ok()) << created.status();
-    executor_ = *std::move(created);
+    Open(folder_.path(), std::move(options));
+  }
+  /// A model that is there already.
+  struct Folder {
+    explicit Folder(std::string path) : path(std::move(path)) {}
+    const std::string path;
+  };
+  ExecutorHarness(const Folder& folder, ExecutorOptions options) {
+    Open(folder.path, std::move(options));
   }
 
   ModelExecutor& executor() { return *executor_; }
+  const std::string& dir() const { return dir_; }
 
   /// Text, a clip of `grid`, text; deterministic in `seed`. Pages are taken one after the other.
   SequenceSpec Prompt(uint64_t id, int text, PatchGrid grid, int max_tokens = 8) {
+    const SpecialTokens& tokens = executor_->model().config().tokens;
     SequenceSpec spec;
     spec.id = SequenceId{id};
     std::mt19937_64 random(id);
@@ -67,7 +72,7 @@ class ExecutorHarness {
     for (int i = 0; i < text / 2; ++i, ++next)
       add(static_cast<int32_t>(random() % 150), next, next, next);
     if (grid.t > 0) {
-      add(kVisionStart, next, next, next);
+      add(tokens.vision_start, next, next, next);
       ++next;
       auto visual = std::make_shared<PatchBatch>();
       visual->grid = grid;
@@ -79,11 +84,12 @@ class ExecutorHarness {
       spec.visuals.push_back(std::make_shared<KeptPatches>(std::move(visual)));
       for (int t = 0; t < grid.t; ++t) {
         for (int h = 0; h < grid.h / 2; ++h) {
-          for (int w = 0; w < grid.w / 2; ++w) add(kVideoPad, next + 2 * t, next + h, next + w);
+          for (int w = 0; w < grid.w / 2; ++w)
+            add(tokens.video_pad, next + 2 * t, next + h, next + w);
         }
       }
       next += std::max({2 * (grid.t - 1), grid.h / 2 - 1, grid.w / 2 - 1}) + 1;
-      add(kVisionEnd, next, next, next);
+      add(tokens.vision_end, next, next, next);
       ++next;
     }
     for (int i = 0; i < text - text / 2; ++i, ++next) {
@@ -139,7 +145,18 @@ class ExecutorHarness {
   }
 
  private:
+  void Open(const std::string& dir, ExecutorOptions options) {
+    dir_ = dir;
+    options.model_dir = dir;
+    if (options.threads == 0) options.threads = 2;
+    if (options.num_pages == 0) options.num_pages = 256;
+    auto created = ModelExecutor::Create(options);
+    EXPECT_TRUE(created.ok()) << created.status();
+    executor_ = *std::move(created);
+  }
+
   TemporaryFolder folder_;
+  std::string dir_;
   std::unique_ptr<ModelExecutor> executor_;
   int32_t next_page_ = 0;
   std::vector<int32_t> t_, h_, w_;

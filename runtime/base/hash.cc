@@ -1,6 +1,7 @@
 #include "runtime/base/hash.h"
 
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 #include "absl/strings/escaping.h"
 #include "runtime/base/check.h"
@@ -36,10 +37,17 @@ Sha256Digest Sha256Of(absl::string_view bytes) {
   return hash.Finish();
 }
 
-std::string HexOf(const Sha256Digest& digest) {
-  return absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
+Sha256Digest HmacSha256(absl::string_view key, absl::string_view message) {
+  Sha256Digest digest;
+  unsigned int size = 0;
+  VNSA_CHECK(HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
+                  reinterpret_cast<const unsigned char*>(message.data()), message.size(),
+                  digest.data(), &size) != nullptr);
+  VNSA_CHECK_EQ(size, digest.size());
+  return digest;
 }
+
+std::string HexOf(const Sha256Digest& digest) { return absl::BytesToHexString(BytesOf(digest)); }
 
 namespace {
 

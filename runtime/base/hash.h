@@ -34,6 +34,14 @@ class Sha256 {
 /// SHA-256 of `bytes`.
 Sha256Digest Sha256Of(absl::string_view bytes);
 
+/// HMAC-SHA256 (RFC 2104) of `message` under `key`.
+Sha256Digest HmacSha256(absl::string_view key, absl::string_view message);
+
+/// The bytes of a digest as text, valid as long as `digest`.
+inline absl::string_view BytesOf(const Sha256Digest& digest) {
+  return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
+
 /// Lower-case hexadecimal form, 64 characters.
 std::string HexOf(const Sha256Digest& digest);
 

@@ -8,12 +8,8 @@
 namespace videonsa {
 namespace {
 
-absl::string_view BytesOf(const int32_t* values, size_t count) {
+absl::string_view RowBytes(const int32_t* values, size_t count) {
   return absl::string_view(reinterpret_cast<const char*>(values), count * sizeof(int32_t));
-}
-
-absl::string_view BytesOf(const Sha256Digest& digest) {
-  return absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size());
 }
 
 Sha256Digest FirstLink(const SequenceSpec& spec, absl::string_view salt) {
@@ -21,7 +17,7 @@ Sha256Digest FirstLink(const SequenceSpec& spec, absl::string_view salt) {
                               spec.attention.selected_blocks, spec.attention.window_tokens};
   Sha256 hash;
   hash.Update(salt);
-  hash.Update(BytesOf(settings, 3));
+  hash.Update(RowBytes(settings, 3));
   return hash.Finish();
 }
 
@@ -36,14 +32,14 @@ Sha256Digest NextLink(const Sha256Digest& link, const SequenceSpec& spec, int be
                       const PageRows& rows) {
   Sha256 hash;
   hash.Update(BytesOf(link));
-  hash.Update(BytesOf(rows.tokens, kPageTokens));
-  for (const auto& axis : rows.positions) hash.Update(BytesOf(axis, kPageTokens));
+  hash.Update(RowBytes(rows.tokens, kPageTokens));
+  for (const auto& axis : rows.positions) hash.Update(RowBytes(axis, kPageTokens));
   for (const VisionSpan& span : spec.vision_spans) {
     const int first = std::max(begin, span.token_begin);
     const int last = std::min(begin + kPageTokens, span.token_begin + span.num_tokens);
     if (first >= last) continue;
     const int32_t place[] = {first - begin, last - begin, first - span.token_begin};
-    hash.Update(BytesOf(place, 3));
+    hash.Update(RowBytes(place, 3));
     hash.Update(BytesOf(spec.visual_keys[span.visual_idx]));
   }
   return hash.Finish();

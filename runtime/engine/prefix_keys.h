@@ -9,9 +9,10 @@
 
 namespace videonsa {
 
-/// Content keys of the full pages of a prompt, a chain that starts at `salt` (tenant and model):
-/// two prompts have equal key i only if every row of pages 0..i is computed from the same tokens,
-/// positions, visual contents and attention settings.
+/// Content keys of the full pages of a prompt, a chain that starts at `salt`, the secret that
+/// stands for tenant and model (serving/tenant_salts.h): two prompts have equal key i only if every
+/// row of pages 0..i is computed from the same tokens, positions, visual contents and attention
+/// settings.
 ///
 /// Returns nothing when pages must not be shared: semantics whose rows depend on later rows, or a
 /// visual without a content key (keys stop before its page).

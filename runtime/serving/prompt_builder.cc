@@ -101,7 +101,8 @@ absl::StatusOr<std::unique_ptr<PreparedPrompt>> PromptBuilder::Build(
   prompt->result.usage.prompt = prompt->prompt_tokens;
   prompt->result.attention = attention.effective;
   prompt->result.effective_generation = std::move(generation.effective);
-  prompt->page_salt = absl::StrCat(setup_.model_salt, "|", request.tenant);
+  prompt->page_salt =
+      std::string(BytesOf(HmacSha256(BytesOf(salts_.Of(request.tenant)), setup_.model_salt)));
   prompt->page_keys = PrefixKeys(spec, prompt->page_salt);
   prompt->result.pinnable_pages = static_cast<int>(prompt->page_keys.size());
   return prompt;

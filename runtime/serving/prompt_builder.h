@@ -9,6 +9,7 @@
 #include "runtime/engine/request.h"
 #include "runtime/media/media_loader.h"
 #include "runtime/serving/settings.h"
+#include "runtime/serving/tenant_salts.h"
 #include "runtime/step/executor.h"
 #include "runtime/text/prompt_layout.h"
 #include "runtime/text/tokenizer.h"
@@ -36,8 +37,8 @@ class PromptBuilder {
     /// What must be equal for pages to be shared, beside the prompt: weights and arithmetic.
     std::string model_salt;
   };
-  PromptBuilder(const Tokenizer& tokenizer, Setup setup)
-      : tokenizer_(tokenizer), setup_(std::move(setup)) {}
+  PromptBuilder(const Tokenizer& tokenizer, Setup setup, TenantSalts salts)
+      : tokenizer_(tokenizer), setup_(std::move(setup)), salts_(std::move(salts)) {}
 
   /// Lays out, resolves every setting and fills the seed of the result but for its times.
   ///
@@ -55,6 +56,7 @@ class PromptBuilder {
 
   const Tokenizer& tokenizer_;
   const Setup setup_;
+  const TenantSalts salts_;
 };
 
 /// Number of video and image parts of a question.

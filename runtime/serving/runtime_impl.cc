@@ -53,8 +53,9 @@ std::vector<std::unique_ptr<Executor>> TakeExecutors(RuntimeParts& parts) {
 RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
     : parts_(std::move(parts)),
       clock_(clock),
-      builder_(*parts_.tokenizer, parts_.prompt),
-      visuals_(parts_.media.get(), clock, parts_.facts.preprocess_mode, parts_.patch_cache_bytes,
+      builder_(*parts_.tokenizer, parts_.prompt, parts_.salts),
+      visuals_(parts_.media.get(), parts_.salts, clock, parts_.facts.preprocess_mode,
+               parts_.patch_cache_bytes,
                parts_.metrics != nullptr ? MediaMetrics::Create(*parts_.metrics) : MediaMetrics{}),
       delivery_(1, MaxOpen(parts_.engine)),
       streams_({.threads = StreamThreads(parts_.media_threads),
@@ -182,7 +183,7 @@ void RuntimeImpl::OpenStreams(const Job& job, std::vector<PromptVisual>& visuals
       const size_t i = place++;
       const auto* video = std::get_if<VideoPart>(&part);
       if (video == nullptr || !IsStreamed(job.request, visuals[i])) continue;
-      visuals[i].key = VisualKey(job.request.tenant, *video, parts_.facts.preprocess_mode);
+      visuals[i].key = visuals_.KeyOf(job.request.tenant, *video);
       // What an earlier load cost is not this request's; the stream tells what it costs itself.
       LoadedVisual& planned = visuals[i].visual;
       planned.patches = nullptr;

@@ -29,6 +29,7 @@ struct RuntimeParts {
   std::unique_ptr<Tokenizer> tokenizer;
   ModelFacts facts;
   PromptBuilder::Setup prompt;
+  TenantSalts salts;  ///< random unless a test sets them
   EngineOptions engine;
   MetricsRegistry* metrics = nullptr;  ///< may be null; outlives the runtime
   int media_threads = 2;

@@ -29,21 +29,17 @@ std::string Text(const std::optional<double>& value) {
   return value ? absl::StrCat(absl::Hex(absl::bit_cast<uint64_t>(*value))) : "-";
 }
 
-Sha256Digest KeyOf(absl::string_view tenant, const MediaSource& source,
+Sha256Digest KeyOf(const Sha256Digest& salt, const MediaSource& source,
                    absl::string_view settings) {
   Sha256Digest content = source.sha256;
   if (content == Sha256Digest{}) {
     if (source.bytes == nullptr) return {};
     content = Sha256Of(*source.bytes);
   }
-  Sha256 hash;
-  hash.Update(absl::string_view(reinterpret_cast<const char*>(content.data()), content.size()));
-  hash.Update(absl::StrCat(tenant.size(), ":", tenant));
-  hash.Update(settings);
-  return hash.Finish();
+  return HmacSha256(BytesOf(salt), absl::StrCat(BytesOf(content), settings));
 }
 
-int64_t BytesOf(const LoadedVisual& visual) {
+int64_t PatchBytesOf(const LoadedVisual& visual) {
   return visual.patches == nullptr
              ? 0
              : static_cast<int64_t>(visual.patches->rows.size() * sizeof(float));
@@ -56,26 +52,27 @@ bool GivenUp(const absl::Status& status) {
 
 }  // namespace
 
-Sha256Digest VisualKey(absl::string_view tenant, const VideoPart& part,
+Sha256Digest VisualKey(const Sha256Digest& salt, const VideoPart& part,
                        PreprocessMode default_mode) {
   const VideoSampling& s = part.sampling;
   return KeyOf(
-      tenant, part.source,
+      salt, part.source,
       absl::StrCat("video|", Text(s.fps), "|", Text(s.num_frames), "|", Text(s.max_frames), "|",
                    Text(s.min_pixels), "|", Text(s.max_pixels), "|", Text(s.range_begin), "|",
                    Text(s.range_end), "|", static_cast<int>(s.mode.value_or(default_mode))));
 }
 
-Sha256Digest VisualKey(absl::string_view tenant, const ImagePart& part,
+Sha256Digest VisualKey(const Sha256Digest& salt, const ImagePart& part,
                        PreprocessMode default_mode) {
-  return KeyOf(tenant, part.source,
+  return KeyOf(salt, part.source,
                absl::StrCat("image|", Text(part.min_pixels), "|", Text(part.max_pixels), "|",
                             static_cast<int>(part.mode.value_or(default_mode))));
 }
 
-VisualStore::VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode default_mode,
-                         int64_t cache_bytes, MediaMetrics metrics)
+VisualStore::VisualStore(MediaLoader* loader, TenantSalts salts, const Clock& clock,
+                         PreprocessMode default_mode, int64_t cache_bytes, MediaMetrics metrics)
     : loader_(loader),
+      salts_(std::move(salts)),
       clock_(clock),
       default_mode_(default_mode),
       cache_bytes_(cache_bytes),
@@ -84,15 +81,14 @@ VisualStore::VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode
 absl::StatusOr<VisualStore::Loaded> VisualStore::Load(absl::string_view tenant,
                                                       const VideoPart& part,
                                                       const LoadControl& control) {
-  return LoadOnce(VisualKey(tenant, part, default_mode_), control,
+  return LoadOnce(KeyOf(tenant, part), control,
                   [&] { return loader_->LoadVideo(part.source, part.sampling, control); });
 }
 
 absl::StatusOr<VisualStore::Loaded> VisualStore::Load(absl::string_view tenant,
                                                       const ImagePart& part,
                                                       const LoadControl& control) {
-  return LoadOnce(VisualKey(tenant, part, default_mode_), control,
-                  [&] { return loader_->LoadImage(part, control); });
+  return LoadOnce(KeyOf(tenant, part), control, [&] { return loader_->LoadImage(part, control); });
 }
 
 absl::StatusOr<LoadedVisual> VisualStore::Stream(const VideoPart& part,
@@ -112,12 +108,12 @@ std::optional<LoadedVisual> VisualStore::Peek(const Sha256Digest& key) const {
 }
 
 absl::StatusOr<LoadedVisual> VisualStore::Plan(absl::string_view tenant, const VideoPart& part) {
-  if (auto known = Peek(VisualKey(tenant, part, default_mode_))) return *std::move(known);
+  if (auto known = Peek(KeyOf(tenant, part))) return *std::move(known);
   return loader_->PlanVideo(part.source, part.sampling);
 }
 
 absl::StatusOr<LoadedVisual> VisualStore::Plan(absl::string_view tenant, const ImagePart& part) {
-  if (auto known = Peek(VisualKey(tenant, part, default_mode_))) return *std::move(known);
+  if (auto known = Peek(KeyOf(tenant, part))) return *std::move(known);
   return loader_->PlanImage(part);
 }
 
@@ -215,7 +211,7 @@ void VisualStore::Land(const Sha256Digest& key, Flight& flight,
 }
 
 void VisualStore::Remember(const Sha256Digest& key, const LoadedVisual& visual) {
-  const int64_t bytes = BytesOf(visual);
+  const int64_t bytes = PatchBytesOf(visual);
   if (bytes > cache_bytes_ || cache_.contains(key)) return;
   while (bytes_ + bytes > cache_bytes_) {
     const auto oldest = cache_.find(lru_.front());

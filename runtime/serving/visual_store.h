@@ -13,17 +13,18 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/hash.h"
 #include "runtime/media/media_loader.h"
+#include "runtime/serving/tenant_salts.h"
 #include "runtime/telemetry/metric_sets.h"
 
 namespace videonsa {
 
-/// Content identity of a tenant's clip or picture as it would be preprocessed: tenant, bytes,
-/// sampling and mode. Equal files of two tenants have different keys, so nothing that is found by
-/// key (patches, features) is shared between them, and no time tells one what the other has.
-/// All zero if the bytes are not known by digest.
-Sha256Digest VisualKey(absl::string_view tenant, const VideoPart& part,
+/// Content identity of a tenant's clip or picture as it would be preprocessed: HMAC of bytes,
+/// sampling and mode under the tenant's salt. Equal files of two tenants have different keys, so
+/// nothing that is found by key (patches, features) is shared between them, and no time tells one
+/// what the other has. All zero if the bytes are not known by digest.
+Sha256Digest VisualKey(const Sha256Digest& salt, const VideoPart& part,
                        PreprocessMode default_mode);
-Sha256Digest VisualKey(absl::string_view tenant, const ImagePart& part,
+Sha256Digest VisualKey(const Sha256Digest& salt, const ImagePart& part,
                        PreprocessMode default_mode);
 
 /// Loads visuals, each once a tenant: equal ones in flight share one load, and recent ones are kept
@@ -33,8 +34,14 @@ Sha256Digest VisualKey(absl::string_view tenant, const ImagePart& part,
 class VisualStore {
  public:
   /// `loader` and `clock` outlive it. `cache_bytes` bounds the patches kept beyond their requests.
-  VisualStore(MediaLoader* loader, const Clock& clock, PreprocessMode default_mode,
-              int64_t cache_bytes, MediaMetrics metrics = {});
+  VisualStore(MediaLoader* loader, TenantSalts salts, const Clock& clock,
+              PreprocessMode default_mode, int64_t cache_bytes, MediaMetrics metrics = {});
+
+  /// The key under which Load finds what was loaded before.
+  template <typename VisualPart>
+  Sha256Digest KeyOf(absl::string_view tenant, const VisualPart& part) const {
+    return VisualKey(salts_.Of(tenant), part, default_mode_);
+  }
 
   struct Loaded {
     LoadedVisual visual;
@@ -84,6 +91,7 @@ class VisualStore {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   MediaLoader* const loader_;
+  const TenantSalts salts_;
   const Clock& clock_;
   const PreprocessMode default_mode_;
   const int64_t cache_bytes_;

@@ -21,6 +21,7 @@ class RuntimeTest : public ::testing::Test {
     parts_.engine.max_running = 8;
     parts_.facts.name = "fake";
     parts_.prompt.generation.max_output_tokens = 20;
+    parts_.salts = TenantSalts("secret");  // the fake's tokens depend on keys
   }
 
   void Start() {
@@ -97,7 +98,7 @@ TEST_F(RuntimeTest, EqualQuestionsAnswerEquallyAndDecodeOnce) {
   EXPECT_EQ(third.sink->result().kv_reuse, KvReuse::kNone);
   EXPECT_EQ(third.sink->result().usage.cached_prompt_tokens, 0);
   EXPECT_EQ(media_->num_loads(), 2) << "another tenant's patches were found";
-  // The fake executor's tokens hash the keys of visuals, which begin with the tenant; that a tenant
+  // The fake executor's tokens hash the keys of visuals, which differ by tenant; that a tenant
   // does not change the answer is a test of the real one (runtime_model_test).
 }
 

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/synchronization/notification.h"
 #include "tests/runtime/serving/serving_fixtures.h"
@@ -18,43 +21,71 @@ VideoPart Clip(const std::string& name, int frames = 4) {
   return part;
 }
 
+const Sha256Digest kSalt = TenantSalts("secret").Of("t");
+const Sha256Digest kOtherSalt = TenantSalts("secret").Of("other");
+
 // Patches of a fake clip of 4 frames.
 constexpr int64_t kClipBytes = int64_t{2} * 16 * kPatchDim * 4;
 
 class VisualStoreTest : public ::testing::Test {
  protected:
   VisualStore Store(int64_t bytes) {
-    return VisualStore(&media_, clock_, PreprocessMode::kLmmsEval, bytes);
+    return VisualStore(&media_, TenantSalts(), clock_, PreprocessMode::kLmmsEval, bytes);
   }
   FakeMediaLoader media_;
   FakeClock clock_;
 };
 
 TEST(VisualKey, ChangesWithEverythingThatChangesPatches) {
-  const Sha256Digest base = VisualKey("t", Clip("a"), PreprocessMode::kLmmsEval);
-  EXPECT_EQ(base, VisualKey("t", Clip("a"), PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey("t", Clip("b"), PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey("t", Clip("a", 6), PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey("t", Clip("a"), PreprocessMode::kQwenVlUtils));
+  const Sha256Digest base = VisualKey(kSalt, Clip("a"), PreprocessMode::kLmmsEval);
+  EXPECT_EQ(base, VisualKey(kSalt, Clip("a"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(kSalt, Clip("b"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(kSalt, Clip("a", 6), PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(kSalt, Clip("a"), PreprocessMode::kQwenVlUtils));
   VideoPart fps = Clip("a");
   fps.sampling.num_frames.reset();
   fps.sampling.fps = 1.0;
-  const Sha256Digest one = VisualKey("t", fps, PreprocessMode::kLmmsEval);
+  const Sha256Digest one = VisualKey(kSalt, fps, PreprocessMode::kLmmsEval);
   fps.sampling.fps = 1.0000000001;
-  EXPECT_NE(one, VisualKey("t", fps, PreprocessMode::kLmmsEval));
-  EXPECT_NE(base, VisualKey("other", Clip("a"), PreprocessMode::kLmmsEval));
+  EXPECT_NE(one, VisualKey(kSalt, fps, PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(kOtherSalt, Clip("a"), PreprocessMode::kLmmsEval));
   ImagePart image;
   image.source = FakeSource("a");
-  EXPECT_NE(base, VisualKey("t", image, PreprocessMode::kLmmsEval));
+  EXPECT_NE(base, VisualKey(kSalt, image, PreprocessMode::kLmmsEval));
+}
+
+TEST(TenantSalts, AreOnePerTenantAndProcess) {
+  const TenantSalts salts;
+  EXPECT_EQ(salts.Of("a"), salts.Of("a"));
+  EXPECT_NE(salts.Of("a"), salts.Of("b"));
+  EXPECT_NE(salts.Of("a"), TenantSalts().Of("a")) << "another process has another secret";
+  // A salt is no hash of what everybody knows: without the secret it cannot be computed.
+  EXPECT_NE(salts.Of("a"), HmacSha256("", "a"));
+  EXPECT_NE(salts.Of("a"), Sha256Of("a"));
+}
+
+// Names that would run into what follows them if keys were hashes of joined texts.
+TEST(VisualKey, NoNameOfATenantRunsIntoTheContent) {
+  const TenantSalts salts;
+  std::set<Sha256Digest> keys;
+  const std::vector<std::string> names = {"", "a", "a|", "a:", "aa", "1:a", "video|a"};
+  for (const std::string& tenant : names) {
+    for (const char* clip : {"a", "b"}) {
+      const Sha256Digest key = VisualKey(salts.Of(tenant), Clip(clip), PreprocessMode::kLmmsEval);
+      EXPECT_TRUE(keys.insert(key).second) << tenant << " " << clip;
+      EXPECT_EQ(key, VisualKey(salts.Of(tenant), Clip(clip), PreprocessMode::kLmmsEval));
+    }
+  }
+  EXPECT_EQ(keys.size(), 2 * names.size());
 }
 
 TEST(VisualKey, HashesInlineBytesAndKnowsNothingOfAnUnhashedFile) {
   VideoPart part;
   part.source.path = "clip";
-  EXPECT_EQ(VisualKey("t", part, PreprocessMode::kLmmsEval), Sha256Digest{});
+  EXPECT_EQ(VisualKey(kSalt, part, PreprocessMode::kLmmsEval), Sha256Digest{});
   part.source.path.clear();
   part.source.bytes = std::make_shared<const std::string>("bytes");
-  EXPECT_NE(VisualKey("t", part, PreprocessMode::kLmmsEval), Sha256Digest{});
+  EXPECT_NE(VisualKey(kSalt, part, PreprocessMode::kLmmsEval), Sha256Digest{});
 }
 
 TEST_F(VisualStoreTest, KeepsRecentVisualsWithinItsBytes) {

@@ -18,9 +18,9 @@ absl::StatusOr<PreparedQuestion> Prepare(ServerCore& core, const CallContext& ca
                                         [&core, &call](const std::string& name) {
                                           return core.clips.Acquire(call.tenant, name);
                                         },
-                                        [&core, &out](const std::string& url) {
+                                        [&core, &call, &out](const std::string& url) {
                                           out.needs_fetch = true;
-                                          return core.importer.CheckUrl(url);
+                                          return core.importer.CheckUrl(call.tenant, url);
                                         }));
   if (call.deadline <= core.clock.Monotonic()) {
     return MakeError(absl::StatusCode::kDeadlineExceeded, "DEADLINE_TOO_SHORT",

@@ -1,6 +1,7 @@
 #include "server/clip_importer.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,9 @@ constexpr size_t kQueue = 256;
 constexpr int64_t kReserveStep = int64_t{16} << 20;  // of a url that does not say its size
 constexpr absl::Duration kTemporaryTtl = absl::Minutes(10);
 constexpr absl::Duration kPoll = absl::Milliseconds(5);
+// By UrlRefusal.
+constexpr std::array<const char*, kNumUrlRefusals> kRefusals = {"form", "scheme",  "host",
+                                                                "port", "address", "redirect"};
 
 absl::Status QueueFull() {
   return MakeError(absl::StatusCode::kUnavailable,
@@ -48,8 +52,9 @@ std::string* UrlOf(v1::Part& part) {
 // Bytes of one download on their way into the store.
 class ClipImporter::Arrival : public FetchSink {
  public:
-  Arrival(ClipStore& clips, UploadWriter writer, std::function<void(int64_t, int64_t)> progress)
-      : clips_(clips), writer_(std::move(writer)), progress_(std::move(progress)) {}
+  Arrival(ClipStore& clips, UploadWriter writer, const Counter& bytes,
+          std::function<void(int64_t, int64_t)> progress)
+      : clips_(clips), writer_(std::move(writer)), bytes_(bytes), progress_(std::move(progress)) {}
 
   absl::Status OnSize(int64_t bytes) override {
     total_ = bytes;
@@ -67,6 +72,7 @@ class ClipImporter::Arrival : public FetchSink {
     chunk.set_data(bytes.data(), bytes.size());
     VNSA_RETURN_IF_ERROR(clips_.Append(writer_, chunk).status());
     received_ = end;
+    bytes_.Add(static_cast<double>(bytes.size()));
     if (progress_) progress_(received_, total_);
     return absl::OkStatus();
   }
@@ -88,6 +94,7 @@ class ClipImporter::Arrival : public FetchSink {
  private:
   ClipStore& clips_;
   UploadWriter writer_;
+  const Counter bytes_;
   const std::function<void(int64_t, int64_t)> progress_;
   int64_t received_ = 0;
   int64_t total_ = -1;
@@ -99,13 +106,18 @@ ClipImporter::ClipImporter(const UrlOptions& options, int64_t max_clip_bytes, Cl
       clips_(clips),
       disk_(disk),
       clock_(clock),
-      fetched_(metrics.AddCounter("videonsa_url_fetches_total", "Ended fetches of urls.",
-                                  {{"outcome", "ok"}})),
-      refused_(metrics.AddCounter("videonsa_url_fetches_total", "Ended fetches of urls.",
-                                  {{"outcome", "refused"}})),
-      failed_(metrics.AddCounter("videonsa_url_fetches_total", "Ended fetches of urls.",
-                                 {{"outcome", "failed"}})),
-      fetches_(options.threads, kQueue) {}
+      bytes_(metrics.AddCounter("videonsa_fetch_bytes_total", "Bytes that came from urls.")),
+      fetches_(options.threads, kQueue) {
+  const auto counter = [&metrics](const char* outcome) {
+    return metrics.AddCounter("videonsa_fetch_requests_total",
+                              "Urls that were refused and fetches that ended.",
+                              {{"outcome", outcome}});
+  };
+  constexpr std::array<const char*, kNumOutcomes> kOutcomes = {
+      "ok", "too_large", "slow", "failed", "digest", "cancelled", "other"};
+  for (size_t i = 0; i < ended_.size(); ++i) ended_[i] = counter(kOutcomes[i]);
+  for (size_t i = 0; i < refused_.size(); ++i) refused_[i] = counter(kRefusals[i]);
+}
 
 ClipImporter::~ClipImporter() { Stop(); }
 
@@ -114,19 +126,48 @@ void ClipImporter::Stop() {
   fetches_.Stop();
 }
 
+// Neither url nor host: what a refused caller wrote may be anything, its own secrets among it.
+void ClipImporter::Refused(const std::string& tenant, UrlRefusal why) const {
+  refused_[static_cast<size_t>(why)].Add();
+  Log(LogLevel::kInfo, "url refused",
+      {{"tenant", tenant}, {"why", kRefusals[static_cast<size_t>(why)]}});
+}
+
+absl::Status ClipImporter::CheckUrl(const std::string& tenant, absl::string_view url) const {
+  UrlRefusal why = UrlRefusal::kForm;
+  absl::Status status = fetcher_.guard().CheckUrl(url, &why).status();
+  if (!status.ok()) Refused(tenant, why);
+  return status;
+}
+
+ClipImporter::Outcome ClipImporter::OutcomeOf(const absl::Status& status) {
+  if (status.ok()) return kOk;
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  const std::string reason = info ? info->reason : "";
+  if (reason == "MEDIA_TOO_LARGE") return kTooLarge;
+  if (reason == "FETCH_TOO_SLOW") return kSlow;
+  if (reason == "FETCH_FAILED") return kFailed;
+  if (reason == "CHECKSUM_MISMATCH") return kDigest;
+  return status.code() == absl::StatusCode::kCancelled ? kCancelled : kOther;
+}
+
 absl::Status ClipImporter::FetchInto(const std::string& url, const ClipStore::Import& import,
                                      const std::string& tenant,
                                      const std::function<bool()>& cancelled,
                                      const std::function<void(int64_t, int64_t)>& progress) {
   VNSA_ASSIGN_OR_RETURN(UploadWriter writer, clips_.BeginWrite(tenant, import.upload_id, 0));
   const std::string id = writer.clip_id;
-  Arrival arrival(clips_, std::move(writer), progress);
+  Arrival arrival(clips_, std::move(writer), bytes_, progress);
+  UrlRefusal why = UrlRefusal::kForm;
   absl::Status status = fetcher_.Fetch(
-      url, arrival, [this, &cancelled] { return stopping_ || (cancelled && cancelled()); });
+      url, arrival, [this, &cancelled] { return stopping_ || (cancelled && cancelled()); }, &why);
   if (status.ok()) status = arrival.Finish();
   const std::optional<ErrorInfo> info = GetErrorInfo(status);
-  const bool refused = info && info->reason == "URL_NOT_ALLOWED";
-  (status.ok() ? fetched_ : refused ? refused_ : failed_).Add();
+  if (info && info->reason == "URL_NOT_ALLOWED") {
+    Refused(tenant, why);
+  } else {
+    ended_[OutcomeOf(status)].Add();
+  }
   Log(LogLevel::kInfo, "url fetched",
       {{"clip", id},
        {"code", absl::StatusCodeToString(status.code())},
@@ -141,7 +182,7 @@ absl::StatusOr<v1::ImportClipResponse> ClipImporter::Import(const std::string& t
     return MakeError(absl::StatusCode::kUnimplemented, "FEATURE_OFF",
                      "import by url is off: no host is on the server's allow-list");
   }
-  VNSA_RETURN_IF_ERROR(fetcher_.guard().CheckUrl(request.url()).status());
+  VNSA_RETURN_IF_ERROR(CheckUrl(tenant, request.url()));
   VNSA_ASSIGN_OR_RETURN(const ClipStore::Import import, clips_.StartImport(tenant, request));
   v1::ImportClipResponse response;
   *response.mutable_clip() = import.clip;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -35,10 +36,9 @@ class ClipImporter {
   absl::StatusOr<v1::ImportClipResponse> Import(const std::string& tenant,
                                                 const v1::ImportClipRequest& request);
 
+  /// Counts and logs a refusal.
   /// Errors: PERMISSION_DENIED (URL_NOT_ALLOWED).
-  absl::Status CheckUrl(absl::string_view url) const {
-    return fetcher_.guard().CheckUrl(url).status();
-  }
+  absl::Status CheckUrl(const std::string& tenant, absl::string_view url) const;
 
   /// A question whose URLs are to be fetched before it is asked.
   struct Task {
@@ -74,7 +74,13 @@ class ClipImporter {
   ClipStore& clips_;
   WorkerPool& disk_;
   const Clock& clock_;
-  const Counter fetched_, refused_, failed_;
+  enum Outcome { kOk, kTooLarge, kSlow, kFailed, kDigest, kCancelled, kOther, kNumOutcomes };
+  static Outcome OutcomeOf(const absl::Status& status);
+  void Refused(const std::string& tenant, UrlRefusal why) const;
+
+  std::array<Counter, kNumOutcomes> ended_;
+  std::array<Counter, kNumUrlRefusals> refused_;
+  const Counter bytes_;
   std::atomic<bool> stopping_{false};
   WorkerPool fetches_;
 };

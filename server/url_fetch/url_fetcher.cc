@@ -55,6 +55,7 @@ class Download {
         end_(Clock::Real().Monotonic() + limits.total) {}
 
   absl::Status Run(CheckedUrl url);
+  bool address_refused() const { return refused_; }
 
  private:
   // What a connection came to: an end, a redirect, or a break that another may mend.
@@ -289,9 +290,15 @@ UrlFetcher::UrlFetcher(UrlRules rules, const FetchLimits& limits)
 UrlFetcher::~UrlFetcher() { curl_global_cleanup(); }
 
 absl::Status UrlFetcher::Fetch(absl::string_view url, FetchSink& sink,
-                               const std::function<bool()>& cancelled) const {
-  VNSA_ASSIGN_OR_RETURN(CheckedUrl checked, guard_.CheckUrl(url));
-  return Download(guard_, limits_, sink, cancelled).Run(std::move(checked));
+                               const std::function<bool()>& cancelled, UrlRefusal* why) const {
+  VNSA_ASSIGN_OR_RETURN(CheckedUrl checked, guard_.CheckUrl(url, why));
+  Download download(guard_, limits_, sink, cancelled);
+  absl::Status status = download.Run(std::move(checked));
+  // What passed the first check was refused on the way: at a socket, or at a redirect.
+  if (why != nullptr) {
+    *why = download.address_refused() ? UrlRefusal::kAddress : UrlRefusal::kRedirect;
+  }
+  return status;
 }
 
 }  // namespace videonsa

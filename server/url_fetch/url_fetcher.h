@@ -46,9 +46,10 @@ class UrlFetcher {
   /// Errors: PERMISSION_DENIED (URL_NOT_ALLOWED) at any hop; UNAVAILABLE (FETCH_FAILED, with the
   ///         HTTP status if there was one); INVALID_ARGUMENT (MEDIA_TOO_LARGE); CANCELLED;
   ///         DEADLINE_EXCEEDED (FETCH_TOO_SLOW); those of the sink.
-  /// `cancelled`, if set, is asked several times a second.
-  absl::Status Fetch(absl::string_view url, FetchSink& sink,
-                     const std::function<bool()>& cancelled) const;
+  /// `cancelled`, if set, is asked several times a second. `why`, if given, gets the cause of
+  /// URL_NOT_ALLOWED.
+  absl::Status Fetch(absl::string_view url, FetchSink& sink, const std::function<bool()>& cancelled,
+                     UrlRefusal* why = nullptr) const;
 
  private:
   const UrlGuard guard_;

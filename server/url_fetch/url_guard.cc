@@ -146,17 +146,26 @@ bool UrlGuard::AllowsHost(absl::string_view host) const {
   });
 }
 
-absl::StatusOr<CheckedUrl> UrlGuard::CheckUrl(absl::string_view url) const {
-  if (!enabled() || url.empty() || url.size() > kMaxUrlBytes || !PlainText(url)) return Refusal();
+absl::StatusOr<CheckedUrl> UrlGuard::CheckUrl(absl::string_view url, UrlRefusal* why) const {
+  const auto refused = [why](UrlRefusal cause) {
+    if (why != nullptr) *why = cause;
+    return Refusal();
+  };
+  if (!enabled()) return refused(UrlRefusal::kHost);
+  if (url.empty() || url.size() > kMaxUrlBytes || !PlainText(url)) {
+    return refused(UrlRefusal::kForm);
+  }
   const CheckedUrl checked(curl_url());
   CURLU* const handle = checked.handle();
   const std::string text(url);
   if (handle == nullptr ||
       curl_url_set(handle, CURLUPART_URL, text.c_str(), CURLU_DISALLOW_USER) != CURLUE_OK) {
-    return Refusal();
+    return refused(UrlRefusal::kForm);
   }
   const std::string scheme = PartOf(handle, CURLUPART_SCHEME);
-  const bool scheme_allowed = scheme == "https" || (scheme == "http" && rules_.allow_http);
+  if (scheme != "https" && (scheme != "http" || !rules_.allow_http)) {
+    return refused(UrlRefusal::kScheme);
+  }
   const std::string host = PartOf(handle, CURLUPART_HOST);
   // As written, not as decoded: nothing in front of the path but host and port.
   const size_t authority = text.find("://") + 3;
@@ -164,13 +173,13 @@ absl::StatusOr<CheckedUrl> UrlGuard::CheckUrl(absl::string_view url) const {
                        .find_first_of("@%") != std::string::npos;
   int port = 0;
   if (!absl::SimpleAtoi(PartOf(handle, CURLUPART_PORT, CURLU_DEFAULT_PORT), &port)) {
-    return Refusal();
+    return refused(UrlRefusal::kForm);
   }
   const bool port_allowed =
       std::find(rules_.ports.begin(), rules_.ports.end(), port) != rules_.ports.end();
-  if (!scheme_allowed || odd || !port_allowed || !IsHostName(host) || !AllowsHost(host)) {
-    return Refusal();
-  }
+  if (odd) return refused(UrlRefusal::kForm);
+  if (!IsHostName(host) || !AllowsHost(host)) return refused(UrlRefusal::kHost);
+  if (!port_allowed) return refused(UrlRefusal::kPort);
   return checked;
 }
 

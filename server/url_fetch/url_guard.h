@@ -37,6 +37,17 @@ struct UrlRules {
   int max_redirects = 0;            ///< each hop is checked as the first one
 };
 
+/// Why a URL was refused. For metrics and the operator's log; callers get one text for all.
+enum class UrlRefusal {
+  kForm,      ///< not a plain URL, or with credentials
+  kScheme,    ///< not https
+  kHost,      ///< not on the list, or an address in some spelling
+  kPort,      ///< not on the list
+  kAddress,   ///< the name led to an address that is not public
+  kRedirect,  ///< one too many, or one to a URL that would have been refused itself
+};
+inline constexpr int kNumUrlRefusals = 6;
+
 /// A URL that passed, as libcurl itself read it: what was checked is what is fetched.
 class CheckedUrl {
  public:
@@ -63,8 +74,9 @@ class UrlGuard {
   int max_redirects() const { return rules_.max_redirects; }
   bool allow_http() const { return rules_.allow_http; }
 
-  /// Errors: PERMISSION_DENIED (URL_NOT_ALLOWED), one text for every cause.
-  absl::StatusOr<CheckedUrl> CheckUrl(absl::string_view url) const;
+  /// Errors: PERMISSION_DENIED (URL_NOT_ALLOWED), one text for every cause; `why`, if given, gets
+  ///         the cause.
+  absl::StatusOr<CheckedUrl> CheckUrl(absl::string_view url, UrlRefusal* why = nullptr) const;
 
   /// Global unicast, or in UrlRules::networks.
   bool CheckAddress(const sockaddr& address) const;

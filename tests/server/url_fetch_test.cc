@@ -118,6 +118,28 @@ INSTANTIATE_TEST_SUITE_P(
         "https://metadata.google.internal/", "https://10.0.0.1/", "https://8.8.8.8/",
         "https://[2001:4860:4860::8888]/"));
 
+// The caller never hears which it was; the operator counts them apart.
+TEST(UrlGuardTest, SaysTheCauseToWhoAsks) {
+  const UrlGuard guard(PublicRules());
+  const std::pair<const char*, UrlRefusal> cases[] = {
+      {"", UrlRefusal::kForm},
+      {"https://media.example.org/a b", UrlRefusal::kForm},
+      {"https://user@media.example.org/", UrlRefusal::kForm},
+      {"https://media%2eexample.org/", UrlRefusal::kForm},
+      {"http://media.example.org/", UrlRefusal::kScheme},
+      {"ftp://media.example.org/a", UrlRefusal::kScheme},
+      {"https://example.org/a.mp4", UrlRefusal::kHost},
+      {"https://127.0.0.1/", UrlRefusal::kHost},
+      {"https://[::1]/", UrlRefusal::kHost},
+      {"https://media.example.org:22/", UrlRefusal::kPort},
+  };
+  for (const auto& [url, cause] : cases) {
+    UrlRefusal why = UrlRefusal::kRedirect;
+    EXPECT_EQ(guard.CheckUrl(url, &why).status(), UrlGuard::Refusal()) << url;
+    EXPECT_EQ(why, cause) << url;
+  }
+}
+
 TEST(UrlGuardTest, AllowsWhatIsListed) {
   const UrlGuard guard(PublicRules());
   for (const char* url : {"https://media.example.org/a.mp4", "HTTPS://MEDIA.EXAMPLE.ORG/a.mp4",
@@ -228,7 +250,9 @@ TEST(UrlFetcherTest, ANameThatLeadsInsideIsRefusedAtTheSocket) {
   rules.networks.clear();  // "localhost" is listed, but it resolves to an address inside
   const UrlFetcher fetcher(rules, SmallLimits());
   Memory memory;
-  EXPECT_EQ(fetcher.Fetch(stub.Url("/"), memory, nullptr), UrlGuard::Refusal());
+  UrlRefusal why = UrlRefusal::kForm;
+  EXPECT_EQ(fetcher.Fetch(stub.Url("/"), memory, nullptr, &why), UrlGuard::Refusal());
+  EXPECT_EQ(why, UrlRefusal::kAddress);
   EXPECT_EQ(stub.connections(), 0);
   EXPECT_EQ(memory.bytes_, "");
 }

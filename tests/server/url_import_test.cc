@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "runtime/base/hash.h"
 #include "tests/server/http_stub.h"
@@ -65,6 +66,22 @@ int CountClips(TestServer& server) {
 bool NoClipsSoon(TestServer& server) {
   for (int i = 0; i < 200 && CountClips(server) > 0; ++i) absl::SleepFor(absl::Milliseconds(10));
   return CountClips(server) == 0;
+}
+
+int Fetches(TestServer& server, const std::string& outcome) {
+  const std::string text = server.metrics().Text();
+  const std::string line =
+      absl::StrCat("videonsa_fetch_requests_total{outcome=\"", outcome, "\"} ");
+  const size_t at = text.find(line);
+  return at == std::string::npos ? -1 : atoi(text.c_str() + at + line.size());
+}
+
+// The clip may say its end a little before it is counted.
+bool FetchesSoon(TestServer& server, const std::string& outcome, int count) {
+  for (int i = 0; i < 200 && Fetches(server, outcome) < count; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  return Fetches(server, outcome) == count;
 }
 
 TEST(UrlImport, FetchesAClip) {
@@ -137,6 +154,14 @@ TEST(UrlImport, FailuresAreInTheClip) {
     EXPECT_EQ(end.state(), v1::Clip::STATE_FAILED) << c.path;
     EXPECT_EQ(end.error_reason(), c.reason) << c.path;
   }
+  EXPECT_EQ(Fetches(server, "failed"), 2);
+  EXPECT_EQ(Fetches(server, "too_large"), 1);
+  EXPECT_EQ(Fetches(server, "redirect"), 1);
+  EXPECT_TRUE(FetchesSoon(server, "digest", 1));
+  EXPECT_EQ(Fetches(server, "ok"), 0);
+  EXPECT_TRUE(absl::StrContains(server.metrics().Text(),
+                                absl::StrCat("videonsa_fetch_bytes_total ", Body().size())))
+      << "what came before the digest was found wrong counts";
 }
 
 TEST(UrlImport, IsOffOrRefusedAtTheDoor) {
@@ -160,6 +185,10 @@ TEST(UrlImport, IsOffOrRefusedAtTheDoor) {
   }
   EXPECT_EQ(stub.connections(), 0);
   EXPECT_EQ(CountClips(server), 0);
+  // Refusals at the door are what somebody who probes the network makes: they count as well.
+  EXPECT_EQ(Fetches(server, "form"), 2);
+  EXPECT_EQ(Fetches(server, "host"), 4);
+  EXPECT_EQ(Fetches(server, "scheme"), 2);
 }
 
 TEST(UrlImport, ADeletedClipStopsItsFetch) {

@@ -40,19 +40,30 @@ void CallMetrics::Begin(Method method) {
   if (InfoOf(method).question) open_questions_.fetch_add(1, std::memory_order_acq_rel);
 }
 
-void CallMetrics::End(Method method, int code, absl::Duration took) {
+void CallMetrics::End(Method method, const Ended& call) {
   const auto row = static_cast<size_t>(method);
-  const size_t column = code >= 0 && code < kNumCodes ? static_cast<size_t>(code) : 2;
+  const size_t column =
+      call.code >= 0 && call.code < kNumCodes ? static_cast<size_t>(call.code) : 2;
   active_[row].Add(-1);
   if (InfoOf(method).question) open_questions_.fetch_sub(1, std::memory_order_acq_rel);
   absl::MutexLock lock(&mutex_);
-  std::unique_ptr<Histogram>& histogram = ended_[row][column];
-  if (histogram == nullptr) {
-    histogram = std::make_unique<Histogram>(registry_.AddHistogram(
-        "grpc_server_call_duration_seconds", "Calls ended.", buckets::Request(),
-        {{"grpc_method", MethodName(method)}, {"grpc_status", kCodeNames[column]}}));
+  std::unique_ptr<Histograms>& histograms = ended_[row][column];
+  if (histograms == nullptr) {
+    const MetricLabels labels = {{"grpc_method", MethodName(method)},
+                                 {"grpc_status", kCodeNames[column]}};
+    histograms = std::make_unique<Histograms>();
+    histograms->seconds = registry_.AddHistogram("grpc_server_call_duration_seconds",
+                                                 "Calls ended.", buckets::Request(), labels);
+    histograms->received = registry_.AddHistogram(
+        "grpc_server_call_rcvd_total_compressed_message_size_bytes",
+        "Bytes of the messages that a call received.", buckets::Bytes(), labels);
+    histograms->sent = registry_.AddHistogram(
+        "grpc_server_call_sent_total_compressed_message_size_bytes",
+        "Bytes of the messages that a call was sent.", buckets::Bytes(), labels);
   }
-  histogram->Observe(absl::ToDoubleSeconds(took));
+  histograms->seconds.Observe(absl::ToDoubleSeconds(call.took));
+  histograms->received.Observe(static_cast<double>(call.received_bytes));
+  histograms->sent.Observe(static_cast<double>(call.sent_bytes));
 }
 
 }  // namespace videonsa

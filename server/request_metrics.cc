@@ -103,6 +103,11 @@ RequestMetrics::RequestMetrics(MetricsRegistry& registry) {
                                      "Pairs a dense causal model would have scored.");
   budget_ = registry.AddHistogram("videonsa_request_attention_budget_ratio",
                                   "Scored pairs over dense pairs, per question.", buckets::Ratio());
+  coverage_ =
+      registry.AddHistogram("videonsa_request_selected_coverage_ratio",
+                            "Distinct blocks selected over blocks present, mean over layers, per "
+                            "question that asked for evidence.",
+                            buckets::Ratio());
   clamped_ = registry.AddCounter("videonsa_attention_clamped_total",
                                  "Questions whose max_budget_fraction lowered a setting.");
   for (size_t i = 0; i < modes_.size(); ++i) {
@@ -173,6 +178,7 @@ void RequestMetrics::CountAttention(const GenerateResult& result) const {
     gates_[1].Observe(mean.selected);
     gates_[2].Observe(mean.window);
   }
+  if (result.account.selected_coverage >= 0) coverage_.Observe(result.account.selected_coverage);
   if (result.attention.clamped) clamped_.Add();
   modes_[static_cast<size_t>(result.attention.semantics)].Add();
 }

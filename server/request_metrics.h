@@ -34,7 +34,7 @@ class RequestMetrics {
   Histogram request_text_tokens_, request_vision_tokens_, request_output_tokens_;
   std::array<Counter, 4> pairs_;  // compressed, selected, window, dense
   Counter dense_pairs_;
-  Histogram budget_;
+  Histogram budget_, coverage_;
   std::array<Histogram, 3> gates_;
   Counter clamped_;
   std::array<Counter, 7> modes_;  // by AttentionSemantics

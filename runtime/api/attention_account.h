@@ -40,6 +40,9 @@ struct AttentionAccount {
   /// Share of what the question's rows attended to by block of 64 prompt tokens; empty unless
   /// evidence was asked for. Sums to 1 if any block was selected.
   std::vector<double> block_share;
+  /// Share of the prompt's blocks up to its last vision token that some row and head selected, mean
+  /// over the layers; negative unless evidence was asked for and blocks were selected.
+  double selected_coverage = -1;
 
   BranchPairs total() const {
     BranchPairs sum;

@@ -136,11 +136,14 @@ absl::StatusOr<DeviceBuffer> CudaDevice::Allocate(int64_t bytes, const char* wha
                                   " of ", total, " are free: ", cudaGetErrorString(error)));
   }
   Note(cudaMemsetAsync(data, 0, static_cast<size_t>(size), stream_), "clearing memory");
+  used_bytes_ += size;
   return DeviceBuffer(data, static_cast<size_t>(size), &CudaDevice::Free, this);
 }
 
-void CudaDevice::Free(void* data, size_t, void* device) {
-  cudaFreeAsync(data, static_cast<CudaDevice*>(device)->stream_);
+void CudaDevice::Free(void* data, size_t bytes, void* device) {
+  auto* const self = static_cast<CudaDevice*>(device);
+  self->used_bytes_ -= static_cast<int64_t>(bytes);
+  cudaFreeAsync(data, self->stream_);
 }
 
 void CudaDevice::Fill(void* data, int byte, int64_t bytes) {

@@ -29,6 +29,7 @@ class CudaDevice : public Device {
   absl::StatusOr<DeviceBuffer> Allocate(int64_t bytes, const char* what) override;
   void Fill(void* data, int byte, int64_t bytes) override;
   int64_t FreeBytes() const override;
+  int64_t UsedBytes() const override { return used_bytes_; }
 
   CUstream_st* stream() const override { return stream_; }
   /// Makes this GPU the calling thread's; before the first use on a thread.
@@ -53,6 +54,7 @@ class CudaDevice : public Device {
   int ordinal_ = 0;
   CUstream_st* stream_ = nullptr;
   void* pool_ = nullptr;  // cudaMemPool_t
+  int64_t used_bytes_ = 0;
   absl::Status status_;
 };
 

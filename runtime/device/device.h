@@ -54,6 +54,8 @@ class Device {
   virtual int64_t FreeBytes() const = 0;
   /// Where a GPU's work is enqueued; null where work is done when it is asked for.
   virtual CUstream_st* stream() const { return nullptr; }
+  /// Bytes allocated and not given back; 0 where nobody counts them.
+  virtual int64_t UsedBytes() const { return 0; }
 };
 
 /// Host memory. Pages are given by the system when they are first written, so a large reservation

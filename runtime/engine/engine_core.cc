@@ -252,6 +252,7 @@ void EngineCore::On(StepDone event) {
   }
   ReportProgress(step);
   for (auto& [id, status] : event.rejected) {
+    CountRejected(status);
     if (Sequence* sequence = Find(RequestId{id.value})) {
       End(*sequence, std::move(status), FinishReason::kStop);
     }
@@ -270,6 +271,7 @@ void EngineCore::On(WorkerFailed event) {
   if (lane.beneficiary != nullptr) StopLeaving(*lane.beneficiary);
   lane.state = options_.restarts ? Lane::State::kRestarting : Lane::State::kLost;
   ++lane.epoch;
+  if (info_.gpu >= 0) metrics_.gpu_lost.Add();
   std::vector<Sequence*> lost = lane.running;
   lost.insert(lost.end(), lane.ended.begin(), lane.ended.end());
   for (Sequence* sequence : lost) {

@@ -177,6 +177,8 @@ class EngineCore {
   void ReportProgress(const SubmittedStep& step);
   /// `error` is what CostModel::Observe said.
   void CountStep(const SubmittedStep& step, const StepResult& result, double error) const;
+  void CountGpu(const StepResult& result) const;
+  void CountRejected(const absl::Status& status) const;
   void CheckStepComplete(const SubmittedStep& step, const StepDone& event);
   /// Ends a request; idempotent. The sequence may be destroyed.
   void End(Sequence& sequence, absl::Status status, FinishReason reason);

@@ -1,7 +1,9 @@
 // The half of EngineCore that accounts: final reports and invariants.
 #include <algorithm>
+#include <optional>
 
 #include "runtime/base/check.h"
+#include "runtime/base/error.h"
 #include "runtime/engine/engine_core.h"
 
 namespace videonsa {
@@ -65,6 +67,23 @@ void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result,
   if (error >= 0) metrics_.step_error[i].Observe(error);
   metrics_.feature_cache_queries.Add(static_cast<double>(plan.vision.size()));
   metrics_.feature_cache_hits.Add(static_cast<double>(result.reused_vision.size()));
+  if (info_.gpu >= 0) CountGpu(result);
+}
+
+void EngineCore::CountGpu(const StepResult& result) const {
+  metrics_.gpu_vision_seconds.Add(absl::ToDoubleSeconds(result.vision_time));
+  metrics_.gpu_prefill_seconds.Add(absl::ToDoubleSeconds(result.prefill_time));
+  metrics_.gpu_decode_seconds.Add(absl::ToDoubleSeconds(result.decode_time));
+  metrics_.decode_replays.Add(result.device.decode_replays);
+  metrics_.decode_launches.Add(result.device.decode_launches);
+  metrics_.gpu_weight_bytes.Set(static_cast<double>(result.device.weight_bytes));
+  metrics_.gpu_kv_bytes.Set(static_cast<double>(result.device.kv_bytes));
+  metrics_.gpu_other_bytes.Set(static_cast<double>(result.device.other_bytes));
+}
+
+void EngineCore::CountRejected(const absl::Status& status) const {
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  if (info_.gpu >= 0 && info && info->reason == "OUT_OF_MEMORY") metrics_.gpu_out_of_memory.Add();
 }
 
 void EngineCore::UpdateGauges() const {

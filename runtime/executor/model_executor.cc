@@ -80,6 +80,7 @@ absl::Status ModelExecutor::Setup(const ExecutorOptions& options, const ModelSha
       model_, Model::Load({options.model_dir, options.dummy_weights, options.dummy_config_path,
                            progress, shard, options.want_digest && first_rank},
                           *backend_));
+  weight_bytes_ = backend_->device().UsedBytes();
   const ModelConfig& config = model_->config();
   if (options.attention) VNSA_RETURN_IF_ERROR(CheckSemantics(*options.attention, config));
   VNSA_RETURN_IF_ERROR(CheckShard(options.attention.value_or(config.attention.semantics)));
@@ -174,6 +175,7 @@ absl::Status ModelExecutor::FillInfo(const ExecutorOptions& options) {
     info_.max_context_tokens = std::min(info_.max_context_tokens, options.max_context_tokens);
   }
   info_.num_layers = text.num_layers;
+  info_.gpu = options.device == DeviceKind::kCuda ? options.device_ordinal : -1;
   info_.num_q_heads = text.num_q_heads;
   info_.num_kv_heads = text.num_kv_heads;
   info_.head_dim = text.head_dim;
@@ -325,7 +327,20 @@ absl::StatusOr<StepResult> ModelExecutor::Run(const StepPlan& plan) {
   result.vision_time = backend_->Between(0, 1);
   result.prefill_time = backend_->Between(1, 2);
   result.decode_time = backend_->Between(2, 3);
+  result.device = UseOfDevice();
   return result;
+}
+
+DeviceUse ModelExecutor::UseOfDevice() {
+  DeviceUse use;
+  if (info_.gpu < 0) return use;
+  use.weight_bytes = weight_bytes_;
+  use.kv_bytes = int64_t{info_.num_pages} * info_.page_bytes;
+  use.other_bytes = backend_->device().UsedBytes() - use.weight_bytes - use.kv_bytes;
+  const Backend::DecodeStarts starts = backend_->TakeDecodeStarts();
+  use.decode_replays = starts.replayed;
+  use.decode_launches = starts.eager;
+  return use;
 }
 
 }  // namespace videonsa

@@ -83,6 +83,7 @@ class ModelExecutor : public Executor {
   // Samples from the last hidden row of each sequence; the tokens are there when the step ends.
   void Sample(const TensorView& hidden, const std::vector<SequenceState*>& sequences);
   void TakeTokens(StepResult& result);
+  DeviceUse UseOfDevice();
 
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
@@ -93,6 +94,7 @@ class ModelExecutor : public Executor {
   std::map<SequenceId, std::unique_ptr<SequenceState>> sequences_;
   int max_rows_ = 0;
   int decode_rows_ = 0;  // of one pass
+  int64_t weight_bytes_ = 0;
 
   // Of one step.
   struct Pending {

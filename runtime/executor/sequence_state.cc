@@ -214,9 +214,31 @@ std::unique_ptr<SequenceState> MakeSequenceState(SequenceSpec spec, const ModelC
   return state;
 }
 
+namespace {
+
+// Distinct blocks selected over blocks present, mean over the layers that selected any.
+double SelectedCoverage(const SequenceState& state) {
+  const auto last = std::find(state.is_vision.rbegin(), state.is_vision.rend(), 1);
+  const auto rows = static_cast<size_t>(state.is_vision.rend() - last);
+  const size_t present = (rows + kPageTokens - 1) / kPageTokens;
+  double sum = 0;
+  int layers = 0;
+  for (const AttentionTally& tally : state.tallies) {
+    const auto chosen = std::count_if(tally.selection_weight.begin(), tally.selection_weight.end(),
+                                      [](double weight) { return weight > 0; });
+    if (chosen == 0) continue;
+    sum += std::min(1.0, static_cast<double>(chosen) / static_cast<double>(present));
+    ++layers;
+  }
+  return layers == 0 ? -1 : sum / layers;
+}
+
+}  // namespace
+
 AttentionAccount AccountOf(const SequenceState& state, int num_q_heads) {
   AttentionAccount account;
   account.dense_pairs = state.dense_pairs;
+  account.selected_coverage = SelectedCoverage(state);
   // The sparse pairs of released_nsa stand for 56 slots of 28 heads.
   constexpr int64_t kReleasedHeads = 28;
   std::vector<double> selection, mass;

@@ -182,6 +182,13 @@ class Backend {
   /// Calls `enqueue`, whose calls depend on nothing but the rows announced and `places`; a device
   /// may start what they did the last time instead.
   virtual void RunDecode(const DecodePlaces& places, absl::FunctionRef<void()> enqueue) = 0;
+  /// How often RunDecode was called since the last call of this; zero on devices that record
+  /// nothing.
+  struct DecodeStarts {
+    int replayed = 0;  ///< started what was recorded
+    int eager = 0;     ///< called `enqueue`
+  };
+  virtual DecodeStarts TakeDecodeStarts() { return {}; }
   /// Writes row r of k, v [num_seqs, kv_size] to position kv_lens[r] - 1 of sequence r.
   virtual void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) = 0;
   /// Attention of every row over its sequence's whole cache; q, out [num_seqs, q_size].

@@ -337,6 +337,7 @@ void CudaBackend::RunDecode(const DecodePlaces& places, absl::FunctionRef<void()
   if (found == decode_records_.end()) {
     // The first time runs as it is: products are planned and kernels loaded.
     enqueue();
+    ++decode_starts_.eager;
     if (decode_records_.size() < kMaxDecodeRecords) decode_records_[key] = nullptr;
     return;
   }
@@ -344,9 +345,11 @@ void CudaBackend::RunDecode(const DecodePlaces& places, absl::FunctionRef<void()
   if (graph == nullptr) graph = CudaGraph::Record(*device_, enqueue);
   if (graph == nullptr || !device_->status().ok()) {
     enqueue();  // it cannot be recorded
+    ++decode_starts_.eager;
     return;
   }
   graph->Launch();
+  ++decode_starts_.replayed;
 }
 
 void CudaBackend::AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) {

@@ -79,6 +79,7 @@ class CudaBackend : public Backend {
   void BeginDecode(const DecodeRows& rows) override;
   void MakeBatchInvariant(int max_rows) override { few_rows_ = max_rows; }
   void RunDecode(const DecodePlaces& places, absl::FunctionRef<void()> enqueue) override;
+  DecodeStarts TakeDecodeStarts() override { return std::exchange(decode_starts_, {}); }
   void AppendDecodeKv(const PagedKv& kv, const TensorView& k, const TensorView& v) override;
   void DecodeAttention(const PagedKv& kv, const TensorView& q, const TensorView& out) override;
   void Sample(const TensorView& logits, absl::Span<SampleTask* const> tasks) override;
@@ -161,6 +162,7 @@ class CudaBackend : public Backend {
                                const void*, const void*, const void*>;
   static constexpr size_t kMaxDecodeRecords = 128;
   std::map<DecodeKey, std::unique_ptr<CudaGraph>> decode_records_;
+  DecodeStarts decode_starts_;
 };
 
 }  // namespace videonsa

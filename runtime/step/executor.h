@@ -124,6 +124,16 @@ struct SampledToken {
   TokenLogprob logprob;        ///< set if num_logprobs >= 0
 };
 
+/// What a GPU worker holds after a step, and how it started the step's decoding; all zero on a
+/// host.
+struct DeviceUse {
+  int64_t weight_bytes = 0;
+  int64_t kv_bytes = 0;
+  int64_t other_bytes = 0;  ///< workspaces, features, hidden states
+  int decode_replays = 0;   ///< decode passes started as one recorded graph
+  int decode_launches = 0;  ///< decode passes started kernel by kernel
+};
+
 struct StepResult {
   uint64_t step = 0;
   std::vector<SampledToken> tokens;
@@ -132,6 +142,7 @@ struct StepResult {
   /// Vision slices answered from features of an equal key, without running the tower.
   std::vector<VisionSlice> reused_vision;
   absl::Duration vision_time, prefill_time, decode_time;
+  DeviceUse device;
 };
 
 /// What the engine must know of a worker's model; constant after load.
@@ -153,6 +164,7 @@ struct ExecutorInfo {
   int64_t feature_row_bytes = 0;  ///< kept per vision token until it is prefilled
   /// Attention scratch per prompt token, as trained: one sequence at a time uses it.
   int64_t scratch_row_bytes = 0;
+  int gpu = -1;  ///< which GPU, as the driver counts those in view; -1: the host
 };
 
 /// Runs step plans on one device.

@@ -1,5 +1,7 @@
 #include "runtime/telemetry/metric_sets.h"
 
+#include <string>
+
 namespace videonsa {
 namespace {
 
@@ -12,7 +14,45 @@ Counter Preemptions(MetricsRegistry& registry, const char* reason, const char* p
 
 }  // namespace
 
-EngineMetrics EngineMetrics::Create(MetricsRegistry& registry) {
+namespace {
+
+void AddGpuMetrics(MetricsRegistry& registry, int gpu, EngineMetrics& m) {
+  const auto seconds = [&registry](const char* stage) {
+    return registry.AddCounter("videonsa_gpu_stage_seconds_total",
+                               "Time of the GPU in the parts of steps, by its own events.",
+                               {{"stage", stage}});
+  };
+  m.gpu_vision_seconds = seconds("vision");
+  m.gpu_prefill_seconds = seconds("prefill");
+  m.gpu_decode_seconds = seconds("decode");
+  const auto errors = [&registry](const char* kind) {
+    return registry.AddCounter("videonsa_cuda_errors_total", "Failures that CUDA reported.",
+                               {{"kind", kind}});
+  };
+  m.gpu_lost = errors("device_lost");
+  m.gpu_out_of_memory = errors("out_of_memory");
+  const auto launches = [&registry](const char* kind) {
+    return registry.AddCounter("videonsa_cuda_graph_launches_total",
+                               "Decode passes started as one recorded graph, or kernel by kernel.",
+                               {{"phase", "decode"}, {"kind", kind}});
+  };
+  m.decode_replays = launches("replay");
+  m.decode_launches = launches("eager");
+  if (gpu < 0) return;
+  const auto memory = [&registry, gpu](const char* pool) {
+    return registry.AddGauge("videonsa_gpu_memory_bytes",
+                             "Memory of the GPU that this server has allocated.",
+                             {{"device", std::to_string(gpu)}, {"pool", pool}});
+  };
+  m.gpu_weight_bytes = memory("weights");
+  m.gpu_kv_bytes = memory("kv");
+  m.gpu_other_bytes = memory("other");
+}
+
+}  // namespace
+
+// size: one list of metrics
+EngineMetrics EngineMetrics::Create(MetricsRegistry& registry, int gpu) {
   constexpr std::array<const char*, 3> kPriorities = {"batch", "standard", "interactive"};
   constexpr std::array<const char*, kNumStepPhases> kPhases = {"prefill", "decode", "mixed"};
   EngineMetrics m;
@@ -70,6 +110,7 @@ EngineMetrics EngineMetrics::Create(MetricsRegistry& registry) {
   m.sessions_unpinned =
       registry.AddCounter("videonsa_sessions_unpinned_total",
                           "Sessions that lost their KV pages to a question that needed them.");
+  AddGpuMetrics(registry, gpu, m);
   return m;
 }
 

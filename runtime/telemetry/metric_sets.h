@@ -17,8 +17,8 @@ inline constexpr int kNumStepPhases = 3;
 
 /// Counted by the engine thread.
 struct EngineMetrics {
-  /// Creates the children.
-  static EngineMetrics Create(MetricsRegistry& registry);
+  /// Creates the children; `gpu` is ExecutorInfo::gpu.
+  static EngineMetrics Create(MetricsRegistry& registry, int gpu = -1);
 
   Gauge requests_running;                 ///< in the engine
   std::array<Gauge, 3> requests_waiting;  ///< by Priority, as in api/generate_request.h
@@ -40,6 +40,12 @@ struct EngineMetrics {
   Gauge feature_cache_bytes;
   Gauge sessions;             ///< that keep pages
   Counter sessions_unpinned;  ///< lost their pages to a request that needed them
+
+  // Of workers on a GPU; 0 without one.
+  Counter gpu_vision_seconds, gpu_prefill_seconds, gpu_decode_seconds;
+  Counter gpu_lost, gpu_out_of_memory;
+  Counter decode_replays, decode_launches;
+  Gauge gpu_weight_bytes, gpu_kv_bytes, gpu_other_bytes;  ///< not exported without a GPU
 };
 
 /// How a decoder process ended.

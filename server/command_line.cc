@@ -143,6 +143,7 @@ absl::Status CheckOptions(const ServerOptions& options) {
     return Invalid("--default-output-tokens must be at most --max-output-tokens");
   }
   if (options.listen.empty()) return Invalid("--listen must not be empty");
+  VNSA_RETURN_IF_ERROR(CheckAdminAddress(options));
   MetricsRegistry unused;
   if (options.access.tls.enabled()) {
     VNSA_RETURN_IF_ERROR(TlsFiles::Open(options.access.tls, unused).status());

@@ -21,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "runtime/base/error.h"
 #include "server/byte_size.h"
+#include "server/listen_address.h"
 #include "server/option_row.h"
 
 namespace videonsa {
@@ -267,9 +268,14 @@ void AddMediaRows(std::vector<Row>& rows) {
 void AddListenRows(std::vector<Row>& rows) {
   rows.push_back(Text("listen", "host:port, port 0 chooses", VNSA_FIELD(std::string, listen),
                       "Public address."));
-  rows.push_back(Text("admin-listen", "host:port, port 0 chooses, empty: none",
+  rows.push_back(Text("admin-listen", "host:port (port 0 chooses) or unix:path, empty: none",
                       VNSA_FIELD(std::string, admin_listen),
-                      "Address of operator calls and probes; never public."));
+                      "Address of operator calls. Beyond the loopback it has the TLS of the public "
+                      "address and needs --tls-cert and --access-file."));
+  rows.push_back(Text("health-listen", "host:port, port 0 chooses, empty: none",
+                      VNSA_FIELD(std::string, health_listen),
+                      "Unencrypted address that answers gRPC health checks and nothing else, for "
+                      "probes that know no TLS."));
   rows.push_back(Text("metrics-listen", "host:port, port 0 chooses, empty: none",
                       VNSA_FIELD(std::string, metrics_listen), "Address of GET /metrics."));
   rows.push_back(Choice("reflection", {"auto", "true", "false"},
@@ -565,6 +571,16 @@ const OptionRow* FindOption(absl::string_view name) {
   const auto found = std::find_if(OptionRows().begin(), OptionRows().end(),
                                   [name](const OptionRow& row) { return row.name == name; });
   return found == OptionRows().end() ? nullptr : &*found;
+}
+
+absl::Status CheckAdminAddress(const ServerOptions& options) {
+  if (options.admin_listen.empty() || IsLocalAddress(options.admin_listen)) return absl::OkStatus();
+  if (options.access.tls.enabled() && !options.access.file.empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument, "OPTION_INVALID",
+                   absl::StrCat("--admin-listen: ", options.admin_listen,
+                                " can be reached from other machines, which needs --tls-cert and "
+                                "--access-file; 127.0.0.1 or unix: need nothing, probes may ask "
+                                "--health-listen"));
 }
 
 TenantLimits DefaultTenantLimits(const ServerOptions& options) {

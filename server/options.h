@@ -51,7 +51,7 @@ struct AccessOptions {
   std::string file;     ///< see AccessRules
   TenantLimits tenant;  ///< of tenants the file says nothing else of; the clip store has its own
   int named_tenants = 0;
-  TlsOptions tls;  ///< of the public address
+  TlsOptions tls;  ///< of the public address, and of an admin address that is not local
 };
 
 /// How long a connection may live, and what it may leave undone.
@@ -81,7 +81,8 @@ struct ServerOptions {
   TraceOptions trace;
 
   std::string listen = "127.0.0.1:8090";
-  std::string admin_listen = "127.0.0.1:0";    ///< empty: none
+  std::string admin_listen = "127.0.0.1:0";    ///< empty: none; see CheckAdminAddress
+  std::string health_listen;                   ///< health only, unencrypted; empty: none
   std::string metrics_listen = "127.0.0.1:0";  ///< empty: none
   std::string reflection = "auto";
 
@@ -105,6 +106,12 @@ inline bool ServesReflection(const ServerOptions& options) {
   return options.reflection == "true" ||
          (options.reflection == "auto" && options.access.file.empty());
 }
+
+/// The admin address may be reached from other machines only with TLS and tokens: what drains a
+/// server and sets its log level must not be anybody's. Probes that know neither ask
+/// `health_listen`.
+/// Errors: INVALID_ARGUMENT (OPTION_INVALID).
+absl::Status CheckAdminAddress(const ServerOptions& options);
 
 /// The limits of a tenant that the access file says nothing of.
 TenantLimits DefaultTenantLimits(const ServerOptions& options);

@@ -15,6 +15,7 @@
 #include "runtime/telemetry/log.h"
 #include "runtime/telemetry/metrics.h"
 #include "server/command_line.h"
+#include "server/listen_address.h"
 #include "server/result_conversion.h"
 #include "server/videonsa_server.h"
 
@@ -39,21 +40,16 @@ int Fail(int code, const std::string& what, const absl::Status& status) {
   return code;
 }
 
-std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
-
 void PrintReady(const VideonsaServer& server, const ServerOptions& options,
                 const ModelFacts& model) {
   std::string line =
-      absl::StrCat("videonsa-server ready on ", HostOf(options.listen), ":", server.port());
-  absl::StrAppend(&line, " (");
-  if (server.metrics_port() != 0) {
-    absl::StrAppend(&line, "metrics on ", HostOf(options.metrics_listen), ":",
-                    server.metrics_port(), ", ");
-  }
-  if (server.admin_port() != 0) {
-    absl::StrAppend(&line, "admin on ", HostOf(options.admin_listen), ":", server.admin_port(),
-                    ", ");
-  }
+      absl::StrCat("videonsa-server ready on ", BoundAddress(options.listen, server.port()), " (");
+  const auto append = [&line](const char* what, const std::string& address, int port) {
+    if (port != 0) absl::StrAppend(&line, what, " on ", BoundAddress(address, port), ", ");
+  };
+  append("metrics", options.metrics_listen, server.metrics_port());
+  append("admin", options.admin_listen, server.admin_port());
+  append("health", options.health_listen, server.health_port());
   absl::StrAppend(&line, "model ", model.name, ", ", model.compute_type, " on ", model.device, ", ",
                   SemanticsName(model.semantics), model.random_weights ? ", random weights" : "",
                   ")");

@@ -17,6 +17,7 @@
 #include "runtime/telemetry/log.h"
 #include "server/admin_service.h"
 #include "server/clip_service.h"
+#include "server/listen_address.h"
 #include "server/result_conversion.h"
 #include "server/server_service.h"
 #include "server/video_qa_service.h"
@@ -59,7 +60,6 @@ class WithoutReflection : public grpc::ServerBuilderOption {
 // Limits of one connection and one message; the measured reasons are in server/README.md.
 void Harden(grpc::ServerBuilder& builder, const ServerOptions& options) {
   const ConnectionOptions& connection = options.connection;
-  if (!ServesReflection(options)) builder.SetOption(std::make_unique<WithoutReflection>());
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
@@ -80,12 +80,6 @@ void Harden(grpc::ServerBuilder& builder, const ServerOptions& options) {
                              Milliseconds(options.max_deadline + absl::Seconds(30)));
 }
 
-// Whether only this machine can reach `address`.
-bool IsLocal(absl::string_view address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
-         absl::StartsWith(address, "[::1]:") || absl::StartsWith(address, "unix:");
-}
-
 absl::Status CannotListen(const std::string& address) {
   return MakeError(absl::StatusCode::kUnavailable, "ADDRESS_IN_USE",
                    absl::StrCat("address ", address, " cannot be listened on"));
@@ -100,6 +94,7 @@ VideonsaServer::VideonsaServer(const ServerOptions& options, const Clock& clock,
 absl::StatusOr<std::unique_ptr<VideonsaServer>> VideonsaServer::Start(const ServerOptions& options,
                                                                       const Clock& clock,
                                                                       MetricsRegistry& metrics) {
+  VNSA_RETURN_IF_ERROR(CheckAdminAddress(options));
   std::unique_ptr<VideonsaServer> server(new VideonsaServer(options, clock, metrics));
   VNSA_ASSIGN_OR_RETURN(
       server->access_,
@@ -142,46 +137,51 @@ absl::Status VideonsaServer::Listen() {
     return core_->calls.open_questions();
   });
   grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();  // see Harden
-  {
-    grpc::ServerBuilder builder;
-    Harden(builder, options_);
-    builder.AddListeningPort(
-        options_.listen, tls_ == nullptr ? grpc::InsecureServerCredentials() : tls_->Credentials(),
-        &port_);
-    builder.RegisterService(video_qa_.get());
-    builder.RegisterService(clip_service_.get());
-    builder.RegisterService(server_service_.get());
-    public_ = builder.BuildAndStart();
-    if (public_ == nullptr || port_ == 0) return CannotListen(options_.listen);
-  }
-  if (!options_.admin_listen.empty()) {
-    grpc::ServerBuilder builder;
-    Harden(builder, options_);
-    builder.AddListeningPort(options_.admin_listen, grpc::InsecureServerCredentials(),
-                             &admin_port_);
-    builder.RegisterService(admin_service_.get());
-    admin_ = builder.BuildAndStart();
-    if (admin_ == nullptr || admin_port_ == 0) return CannotListen(options_.admin_listen);
-  }
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();  // see Open
+  VNSA_RETURN_IF_ERROR(Open(
+      options_.listen, tls_ == nullptr ? grpc::InsecureServerCredentials() : tls_->Credentials(),
+      {video_qa_.get(), clip_service_.get(), server_service_.get()}, public_, port_));
+  VNSA_RETURN_IF_ERROR(
+      Open(options_.admin_listen, AdminCredentials(), {admin_service_.get()}, admin_, admin_port_));
+  VNSA_RETURN_IF_ERROR(
+      Open(options_.health_listen, grpc::InsecureServerCredentials(), {}, health_, health_port_));
   SetHealth();
   if (options_.metrics_listen.empty()) return absl::OkStatus();
   VNSA_ASSIGN_OR_RETURN(endpoint_, MetricsEndpoint::Start(options_.metrics_listen, metrics_));
   return absl::OkStatus();
 }
 
+absl::Status VideonsaServer::Open(const std::string& address,
+                                  std::shared_ptr<grpc::ServerCredentials> credentials,
+                                  const std::vector<grpc::Service*>& services,
+                                  std::unique_ptr<grpc::Server>& server, int& port) const {
+  if (address.empty()) return absl::OkStatus();
+  grpc::ServerBuilder builder;
+  Harden(builder, options_);
+  if (services.empty() || !ServesReflection(options_)) {
+    builder.SetOption(std::make_unique<WithoutReflection>());
+  }
+  builder.AddListeningPort(address, std::move(credentials), &port);
+  for (grpc::Service* const service : services) builder.RegisterService(service);
+  server = builder.BuildAndStart();
+  return server == nullptr || port == 0 ? CannotListen(address) : absl::OkStatus();
+}
+
+// Nobody but this machine's own reaches a local address; any other has what the public one has.
+std::shared_ptr<grpc::ServerCredentials> VideonsaServer::AdminCredentials() const {
+  return tls_ == nullptr || IsLocalAddress(options_.admin_listen)
+             ? grpc::InsecureServerCredentials()
+             : tls_->Credentials();
+}
+
 void VideonsaServer::WarnIfOpen() const {
-  if (access_->open() && !IsLocal(options_.listen)) {
+  if (access_->open() && !IsLocalAddress(options_.listen)) {
     Log(LogLevel::kWarning, "everybody who reaches the public address may do everything",
         {{"listen", options_.listen}, {"option", "access-file"}});
   }
-  if (!access_->open() && tls_ == nullptr && !IsLocal(options_.listen)) {
+  if (!access_->open() && tls_ == nullptr && !IsLocalAddress(options_.listen)) {
     Log(LogLevel::kWarning, "tokens travel unencrypted to the public address",
         {{"listen", options_.listen}, {"option", "tls-cert"}});
-  }
-  if (access_->open() && !options_.admin_listen.empty() && !IsLocal(options_.admin_listen)) {
-    Log(LogLevel::kWarning, "everybody who reaches the admin address may drain this server",
-        {{"listen", options_.admin_listen}, {"option", "access-file"}});
   }
 }
 
@@ -189,7 +189,7 @@ int VideonsaServer::metrics_port() const { return endpoint_ == nullptr ? 0 : end
 
 void VideonsaServer::SetHealth() {
   const ServerState state = core_->state();
-  for (grpc::Server* const server : {public_.get(), admin_.get()}) {
+  for (grpc::Server* const server : {public_.get(), admin_.get(), health_.get()}) {
     if (server == nullptr) continue;
     grpc::HealthCheckServiceInterface* const health = server->GetHealthCheckService();
     const bool ready = state == ServerState::kReady && serving_;
@@ -259,7 +259,9 @@ int VideonsaServer::Drain(absl::Duration grace, absl::Duration timeout, absl::No
   // What is left may be held open for ever: uploads, which resume, and watches of health.
   grpc_server_cancel_all_calls(public_->c_server());
   shutdown.join();
-  if (admin_ != nullptr) admin_->Shutdown(After(absl::ZeroDuration()));
+  for (grpc::Server* const server : {admin_.get(), health_.get()}) {
+    if (server != nullptr) server->Shutdown(After(absl::ZeroDuration()));
+  }
   return cut;
 }
 
@@ -318,10 +320,10 @@ VideonsaServer::~VideonsaServer() {
   }
   if (maintenance_.joinable()) maintenance_.join();
   // Reverse of the data's way: calls, then the runtime, then the store; metrics last.
-  if (public_ != nullptr && !shut_) public_->Shutdown(After(absl::ZeroDuration()));
-  if (admin_ != nullptr && !shut_) admin_->Shutdown(After(absl::ZeroDuration()));
-  public_.reset();
-  admin_.reset();
+  for (std::unique_ptr<grpc::Server>* const server : {&public_, &admin_, &health_}) {
+    if (*server != nullptr && !shut_) (*server)->Shutdown(After(absl::ZeroDuration()));
+    server->reset();
+  }
   if (core_ != nullptr) {
     core_->MoveTo(ServerState::kDraining);  // so that queued estimates end at once
     core_->importer.Stop();
@@ -336,7 +338,7 @@ VideonsaServer::~VideonsaServer() {
   video_qa_.reset();
   core_.reset();
   clips_.reset();
-  tls_.reset();  // the listener that asks it for certificates is gone
+  tls_.reset();  // the listeners that ask it for certificates are gone
   access_.reset();
   process_metrics_.reset();
   endpoint_.reset();

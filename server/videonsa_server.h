@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <grpcpp/grpcpp.h>
 
@@ -29,7 +30,8 @@ class ClipService;
 class ServerService;
 class VideoQaService;
 
-/// The gRPC front: two listeners, the clip store, health, metrics, drain.
+/// The gRPC front: listeners for the public, operators and probes, the clip store, health, metrics,
+/// drain.
 ///
 /// It listens at once and answers LOADING until Serve gives it a runtime, so that probes can tell a
 /// loading server from a dead one. Health names: "" and "readiness" (READY), "liveness" (not
@@ -40,7 +42,8 @@ class VideonsaServer {
  public:
   /// Opens the clip store and the listeners.
   /// Errors: FAILED_PRECONDITION (CLIP_DIR_UNUSABLE), UNAVAILABLE (ADDRESS_IN_USE),
-  ///         INVALID_ARGUMENT (ACCESS_FILE_INVALID, TLS_FILE_INVALID), NOT_FOUND (FILE_UNREADABLE).
+  ///         INVALID_ARGUMENT (ACCESS_FILE_INVALID, TLS_FILE_INVALID, OPTION_INVALID as
+  ///         CheckAdminAddress), NOT_FOUND (FILE_UNREADABLE).
   static absl::StatusOr<std::unique_ptr<VideonsaServer>> Start(const ServerOptions& options,
                                                                const Clock& clock,
                                                                MetricsRegistry& metrics);
@@ -70,8 +73,9 @@ class VideonsaServer {
   void Reconfigure(const ServerOptions& options);
 
   int port() const { return port_; }
-  int admin_port() const { return admin_port_; }  ///< 0: none
-  int metrics_port() const;                       ///< 0: none
+  int admin_port() const { return admin_port_; }    ///< 0: none
+  int health_port() const { return health_port_; }  ///< 0: none
+  int metrics_port() const;                         ///< 0: none
   const ServerCore& core() const { return *core_; }
   ClipStore& clips() { return *clips_; }
 
@@ -79,6 +83,12 @@ class VideonsaServer {
   VideonsaServer(const ServerOptions& options, const Clock& clock, MetricsRegistry& metrics);
 
   absl::Status Listen();
+  /// Opens a listener for `services` at `address`; none with an empty one.
+  absl::Status Open(const std::string& address,
+                    std::shared_ptr<grpc::ServerCredentials> credentials,
+                    const std::vector<grpc::Service*>& services,
+                    std::unique_ptr<grpc::Server>& server, int& port) const;
+  std::shared_ptr<grpc::ServerCredentials> AdminCredentials() const;
   void WarnIfOpen() const;
   void SetHealth();
   void Maintain();
@@ -99,10 +109,12 @@ class VideonsaServer {
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<grpc::Server> public_;
   std::unique_ptr<grpc::Server> admin_;
+  std::unique_ptr<grpc::Server> health_;
   std::unique_ptr<MetricsEndpoint> endpoint_;
   std::shared_ptr<void> process_metrics_;
   int port_ = 0;
   int admin_port_ = 0;
+  int health_port_ = 0;
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool shut_ = false;                // owner thread: listeners are closed

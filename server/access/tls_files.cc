@@ -67,13 +67,13 @@ absl::Status CheckPair(const std::string& cert_pem, const std::string& key_pem) 
 // interface below them asks before each handshake.
 class ReloadingCredentials : public grpc::ServerCredentials {
  public:
-  explicit ReloadingCredentials(TlsFiles* files) {
+  ReloadingCredentials(const TlsFiles* files, TlsFiles::Listener* listener) {
     grpc_ssl_server_credentials_options* const options =
         grpc_ssl_server_credentials_create_options_using_config_fetcher(
             files->options_.client_ca.empty()
                 ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
                 : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY,
-            TlsFiles::Fetch, files);
+            TlsFiles::Fetch, listener);
     credentials_ = grpc_ssl_server_credentials_create_with_options(options);
     VNSA_CHECK(credentials_ != nullptr);
   }
@@ -145,27 +145,25 @@ absl::Status TlsFiles::Reload() {
 }
 
 std::shared_ptr<grpc::ServerCredentials> TlsFiles::Credentials() {
-  {
-    absl::MutexLock lock(&mutex_);
-    VNSA_CHECK(!made_) << "one listener only: the version it has is kept once";
-    made_ = true;
-  }
-  return std::make_shared<ReloadingCredentials>(this);
+  absl::MutexLock lock(&mutex_);
+  listeners_.push_back(std::make_unique<Listener>(Listener{this}));
+  return std::make_shared<ReloadingCredentials>(this, listeners_.back().get());
 }
 
 grpc_ssl_certificate_config_reload_status TlsFiles::Fetch(
     void* self, grpc_ssl_server_certificate_config** config) {
-  auto* const files = static_cast<TlsFiles*>(self);
+  auto* const listener = static_cast<Listener*>(self);
+  TlsFiles* const files = listener->files;
   absl::MutexLock lock(&files->mutex_);
-  if (files->fetched_ == files->version_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+  if (listener->fetched == files->version_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const grpc_ssl_pem_key_cert_pair pair = {files->content_.key.c_str(),
                                            files->content_.cert.c_str()};
-  // gRPC wants authorities even where it asks clients for nothing; the server's own certificate will
-  // do, as nobody is compared with it then.
+  // gRPC wants authorities even where it asks clients for nothing; the server's own certificate
+  // will do, as nobody is compared with it then.
   const std::string& authorities = files->content_.client_ca;
   *config = grpc_ssl_server_certificate_config_create(
       authorities.empty() ? pair.cert_chain : authorities.c_str(), &pair, 1);
-  files->fetched_ = files->version_;
+  listener->fetched = files->version_;
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -18,7 +19,7 @@ namespace videonsa {
 /// fit together (key of another certificate, broken PEM, expired) is refused, and the one before it
 /// goes on: connections never meet half of a change.
 ///
-/// Threads: any. Lifetime: outlives the listener that its credentials are for.
+/// Threads: any. Lifetime: outlives the listeners that its credentials are for.
 class TlsFiles {
  public:
   /// Errors: INVALID_ARGUMENT (TLS_FILE_INVALID) naming the option at fault.
@@ -29,7 +30,8 @@ class TlsFiles {
   /// Errors: as Open; the old set stays.
   absl::Status Reload();
 
-  /// For one listener; each new connection gets the newest set. Requires: called once.
+  /// For one listener, whose new connections get the newest set; another call serves another
+  /// listener.
   std::shared_ptr<grpc::ServerCredentials> Credentials();
 
  private:
@@ -41,8 +43,13 @@ class TlsFiles {
 
   TlsFiles(const TlsOptions& options, MetricsRegistry& metrics);
   static absl::StatusOr<Content> Read(const TlsOptions& options);
+  // What a listener's transport has, so that it is told of a change once.
+  struct Listener {
+    TlsFiles* files = nullptr;
+    int64_t fetched = 0;  // version
+  };
   static grpc_ssl_certificate_config_reload_status Fetch(
-      void* self, grpc_ssl_server_certificate_config** config);
+      void* listener, grpc_ssl_server_certificate_config** config);
 
   const TlsOptions options_;
   const Counter reloaded_, refused_;
@@ -50,8 +57,8 @@ class TlsFiles {
   Content content_ ABSL_GUARDED_BY(mutex_);
   absl::Status last_ ABSL_GUARDED_BY(mutex_);  // of the last Reload, so that it is logged once
   int64_t version_ ABSL_GUARDED_BY(mutex_) = 1;
-  int64_t fetched_ ABSL_GUARDED_BY(mutex_) = 0;  // version that the transport has
-  bool made_ ABSL_GUARDED_BY(mutex_) = false;
+  // Their addresses are with the transports; `fetched` is guarded by mutex_.
+  std::vector<std::unique_ptr<Listener>> listeners_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace videonsa

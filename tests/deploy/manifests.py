@@ -47,13 +47,20 @@ def check_probes(where, container):
         asked = container.get(probe)
         if asked is None:
             yield f"{where}: no {probe}"
-        elif "admin" in ports:
+        elif "health" in ports:
             if asked.get("grpc", {}).get("service") != service:
                 yield f"{where}: {probe} does not ask {service}"
-            if asked.get("grpc", {}).get("port") != ports["admin"]:
-                yield f"{where}: {probe} does not use the admin port"
+            if asked.get("grpc", {}).get("port") != ports["health"]:
+                yield f"{where}: {probe} does not use the health port"
         elif asked.get("httpGet", {}).get("path") != path or asked["httpGet"].get("port") not in ports:
             yield f"{where}: {probe} does not get {path}"
+
+
+def check_admin(where, container):
+    for argument in container.get("args", []):
+        name, _, address = argument.partition("=")
+        if name == "--admin-listen" and not address.startswith(("127.0.0.1:", "unix:")):
+            yield f"{where}: the admin port is reachable from outside the pod"
 
 
 def check_drain(where, container, pod):
@@ -86,6 +93,7 @@ def check_container(where, container, pod):
         yield f"{where}: capabilities kept"
     yield from check_probes(where, container)
     yield from check_drain(where, container, pod)
+    yield from check_admin(where, container)
     image = container.get("image", "")
     if ":" not in image or image.endswith(":latest"):
         yield f"{where}: image {image} not pinned"
@@ -185,6 +193,7 @@ def spoiled(docs):
     yield edit([*box, "volumeMounts", 0, "name"], "nothing")
     yield edit([*box, "name"], "sidecar")
     yield edit([*box, "args"], ["--listen=0.0.0.0:8090"])
+    yield edit([*box, "args"], ["--admin-listen=0.0.0.0:8091", "--max-deadline=600", "--drain-timeout=600"])
     yield edit([*box, "livenessprobe"], {})
     yield edit([*box, "ports", 0, "containerPort"], "8090")
     yield edit([*pod, "containers", 0, "resources", "limits", "cpu"], [8])

@@ -9,7 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/base/error.h"
-#include "tests/server/test_server.h"
+#include "tests/server/access_fixture.h"
 
 namespace videonsa {
 namespace {
@@ -213,6 +213,44 @@ TEST(Admin, IsNotOnThePublicListener) {
   admin::v1::DrainResponse response;
   EXPECT_EQ(admin->Drain(&context, admin::v1::DrainRequest(), &response).error_code(),
             grpc::StatusCode::UNIMPLEMENTED);
+}
+
+TEST(Admin, MayBeAUnixSocket) {
+  const TemporaryFolder folder;
+  ServerOptions options = TestServer::Options();
+  options.admin_listen = "unix:" + folder.path() + "/admin";
+  TestServer server(FakeOptions(), options);
+  auto admin = admin::v1::AdminService::NewStub(
+      grpc::CreateChannel(options.admin_listen, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  admin::v1::SetLogLevelRequest request;
+  request.set_level("info");
+  admin::v1::SetLogLevelResponse response;
+  EXPECT_TRUE(admin->SetLogLevel(&context, request, &response).ok());
+}
+
+// What a kubelet needs, and nobody can do anything else with.
+TEST(Health, HasAListenerOfItsOwn) {
+  ServerOptions options = TestServer::Options();
+  options.health_listen = "127.0.0.1:0";
+  options.reflection = "true";
+  TestServer server(FakeOptions(), options, /*serve=*/false);
+  const auto channel =
+      grpc::CreateChannel("127.0.0.1:" + std::to_string(server.server().health_port()),
+                          grpc::InsecureChannelCredentials());
+  EXPECT_EQ(Health(channel, "readiness"), kNotServing);
+  EXPECT_EQ(Health(channel, "liveness"), kServing);
+  server.Serve(FakeOptions());
+  EXPECT_EQ(Health(channel, "readiness"), kServing);
+  for (const char* method :
+       {"/videonsa.v1.ServerService/GetModel", "/videonsa.admin.v1.AdminService/Drain",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}) {
+    EXPECT_EQ(RawCall::Run(channel, method).error_code(), grpc::StatusCode::UNIMPLEMENTED)
+        << method;
+  }
+  server.server().BeginDrain();
+  EXPECT_EQ(Health(channel, "readiness"), kNotServing);
+  EXPECT_EQ(Health(channel, "liveness"), kServing);
 }
 
 TEST(Admin, SetsTheLogLevel) {

@@ -37,6 +37,9 @@ class TlsTest : public ::testing::Test {
   }
 
   static std::shared_ptr<grpc::Channel> Connect(TestServer& server, const ClientSide& client) {
+    return Connect(server.server().port(), client);
+  }
+  static std::shared_ptr<grpc::Channel> Connect(int port, const ClientSide& client) {
     grpc::SslCredentialsOptions ssl;
     ssl.pem_root_certs = client.authority;
     ssl.pem_cert_chain = client.own.cert;
@@ -45,8 +48,8 @@ class TlsTest : public ::testing::Test {
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
     arguments.SetSslTargetNameOverride("videonsa.test");
-    return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server.server().port()),
-                                     grpc::SslCredentials(ssl), arguments);
+    return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port), grpc::SslCredentials(ssl),
+                                     arguments);
   }
 
   // Of a GetModel over `channel`.
@@ -156,6 +159,50 @@ TEST_F(TlsTest, OurClientShowsTokenAndCertificate) {
   EXPECT_TRUE(get_model().ok()) << get_model();
   call.bearer_token = "";
   EXPECT_EQ(get_model().code(), absl::StatusCode::kUnauthenticated) << "a name nobody wrote down";
+}
+
+TEST_F(TlsTest, AnAdminAddressBeyondTheLoopbackNeedsTlsAndTokens) {
+  Install(authority_.Issue({"videonsa.test"}));
+  const std::string access = folder_.path() + "/access.yaml";
+  WriteText(access, "tokens:\n" + TokenLine("a-token-of-the-operator", "ops", "admin") +
+                        TokenLine("a-token-of-the-zoo", "zoo", "ask"));
+  for (const bool tls : {false, true}) {
+    for (const bool tokens : {false, true}) {
+      ServerOptions options = tls ? Options() : TestServer::Options();
+      options.clips.dir = folder_.path() + "/clips";
+      options.admin_listen = "0.0.0.0:0";
+      if (tokens) options.access.file = access;
+      EXPECT_EQ(CheckAdminAddress(options).ok(), tls && tokens);
+      if (tls && tokens) continue;
+      MetricsRegistry metrics;
+      const auto started = VideonsaServer::Start(options, Clock::Real(), metrics);
+      ASSERT_FALSE(started.ok());
+      EXPECT_EQ(GetErrorInfo(started.status())->reason, "OPTION_INVALID");
+    }
+  }
+  ServerOptions options = Options();
+  options.admin_listen = "0.0.0.0:0";
+  options.access.file = access;
+  TestServer server(FakeOptions(), options);
+  const auto drain = [&](const std::shared_ptr<grpc::Channel>& channel, const std::string& token) {
+    return RawCall::Run(channel, "/videonsa.admin.v1.AdminService/SetLogLevel", token);
+  };
+  EXPECT_EQ(drain(server.ConnectAdmin(), "a-token-of-the-operator").error_code(),
+            grpc::StatusCode::UNAVAILABLE)
+      << "plaintext";
+  const int port = server.server().admin_port();
+  const auto admin = Connect(port, {authority_.cert()});
+  EXPECT_EQ(ReasonOf(drain(admin, "")), "TOKEN_MISSING");
+  EXPECT_EQ(ReasonOf(drain(admin, "a-token-of-the-zoo")), "SCOPE_MISSING");
+  EXPECT_EQ(ReasonOf(drain(admin, "a-token-of-the-operator")), "FIELD_INVALID") << "no level";
+  // A change of the files reaches both listeners.
+  TestAuthority next;
+  Install(next.Issue({"videonsa.test"}));
+  server.server().ReloadFiles();
+  for (const int each : {port, server.server().port()}) {
+    EXPECT_EQ(ReasonOf(drain(Connect(each, {authority_.cert()}), "")), "") << "the old certificate";
+    EXPECT_NE(drain(Connect(each, {next.cert()}), "").error_code(), grpc::StatusCode::UNAVAILABLE);
+  }
 }
 
 TEST_F(TlsTest, ClientCertificatesNameTheTenant) {

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "runtime/base/error.h"
 #include "server/command_line.h"
+#include "server/listen_address.h"
 #include "server/proto_time.h"
 #include "server/question_parser.h"
 #include "server/random_id.h"
@@ -74,6 +75,19 @@ TEST(Options, HelpNamesEveryOptionWithRangeAndDefault) {
 }
 
 // ---- errors on the wire
+
+TEST(ListenAddress, IsLocalOnlyWhereNoOtherMachineCanReachIt) {
+  for (const char* address : {"127.0.0.1:1", "127.9.8.7:1", "localhost:1", "[::1]:1", "unix:/a"}) {
+    EXPECT_TRUE(IsLocalAddress(address)) << address;
+  }
+  for (const char* address : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "127.evil.example:1", "*:1", "",
+                              "localhost.example:1", "127.1:1", "[::ffff:10.0.0.1]:1"}) {
+    EXPECT_FALSE(IsLocalAddress(address)) << address;
+  }
+  EXPECT_EQ(BoundAddress("127.0.0.1:0", 90), "127.0.0.1:90");
+  EXPECT_EQ(BoundAddress("[::1]:0", 90), "[::1]:90");
+  EXPECT_EQ(BoundAddress("unix:/run/admin", 1), "unix:/run/admin");
+}
 
 TEST(StatusConversion, CarriesReasonFieldRetryAndRequest) {
   const absl::Status status = MakeError(absl::StatusCode::kInvalidArgument,

@@ -190,6 +190,20 @@ TEST_F(EngineTest, ALostDeviceFailsEverybodyAndIsRemembered) {
   EXPECT_EQ(engine_->Drain(absl::Seconds(10)), 0);
 }
 
+TEST_F(EngineTest, FailuresOfAGpuAreCountedAsSuch) {
+  for (const int gpu : {-1, 0}) {
+    fake_.info.gpu = gpu;
+    fake_.fail_at_run = 3;
+    MetricsRegistry metrics;
+    engine_ = std::make_unique<Engine>(options_, std::make_unique<FakeExecutor>(fake_), *clock_,
+                                       EngineMetrics::Create(metrics, gpu));
+    Ask(LongAnswer()).stream->AwaitFinish();
+    engine_.reset();
+    const std::string lost = "videonsa_cuda_errors_total{kind=\"device_lost\"} ";
+    EXPECT_NE(metrics.Text().find(lost + (gpu < 0 ? "0" : "1")), std::string::npos) << gpu;
+  }
+}
+
 TEST_F(EngineTest, WhatCanNeverFitIsRefusedWithNumbers) {
   fake_.info.num_pages = 4;
   Start();

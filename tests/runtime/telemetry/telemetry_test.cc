@@ -78,6 +78,17 @@ TEST(Metrics, SetsAreExportedAtZero) {
   }
 }
 
+TEST(Metrics, MemoryOfAGpuIsExportedWhereThereIsOne) {
+  MetricsRegistry host;
+  EngineMetrics::Create(host);
+  EXPECT_THAT(host.Text(), Not(HasSubstr("videonsa_gpu_memory_bytes")));
+  EXPECT_THAT(host.Text(), HasSubstr("videonsa_cuda_errors_total{kind=\"device_lost\"} 0"));
+  MetricsRegistry gpu;
+  const EngineMetrics metrics = EngineMetrics::Create(gpu, 3);
+  metrics.gpu_weight_bytes.Set(7);
+  EXPECT_THAT(gpu.Text(), HasSubstr("videonsa_gpu_memory_bytes{device=\"3\",pool=\"weights\"} 7"));
+}
+
 double ValueOf(const std::string& text, const std::string& name) {
   const size_t at = text.find("\n" + name + " ");
   return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));

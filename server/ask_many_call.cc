@@ -68,9 +68,8 @@ AskManyCall::AskManyCall(ServerCore& core, grpc::CallbackServerContext& context,
 }
 
 absl::Status AskManyCall::Begin(ServerCore& core, const grpc::ByteBuffer& bytes) {
-  VNSA_RETURN_IF_ERROR(context().refusal);
   v1::AskManyRequest request;
-  VNSA_RETURN_IF_ERROR(ParseMessage(bytes, request));
+  VNSA_RETURN_IF_ERROR(call().Read(bytes, request));
   VNSA_RETURN_IF_ERROR(CheckQuestions(request, core.options.question.max_text_bytes));
   v1::Question question = With(request.shared(), request.questions(0));
   const SessionStep peek = PeekStep(core, context(), question);

@@ -22,9 +22,8 @@ AskStreamCall::AskStreamCall(ServerCore& core, grpc::CallbackServerContext& cont
 }
 
 absl::Status AskStreamCall::Begin(ServerCore& core, const grpc::ByteBuffer& bytes) {
-  VNSA_RETURN_IF_ERROR(context().refusal);
   v1::AskStreamRequest request;
-  VNSA_RETURN_IF_ERROR(ParseMessage(bytes, request));
+  VNSA_RETURN_IF_ERROR(call().Read(bytes, request));
   if (request.min_tokens_per_delta() < 0 || request.min_tokens_per_delta() > kMaxTokensPerDelta) {
     return InvalidField(
         "min_tokens_per_delta",

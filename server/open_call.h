@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "server/call_context.h"
 #include "server/call_metrics.h"
+#include "server/raw_message.h"
 #include "server/server_core.h"
 
 namespace videonsa {
@@ -28,8 +29,20 @@ class OpenCall {
 
   /// Names the answer, for the caller and the log. Requires: called before Answering and End.
   void SetAskId(std::string ask_id) { ask_id_ = std::move(ask_id); }
+  /// Counts `bytes` and parses them into `request`. Errors: the call's refusal, INVALID_ARGUMENT.
+  template <typename Request>
+  absl::Status Read(const grpc::ByteBuffer& bytes, Request& request) {
+    meter_.Received(bytes);
+    return context_.refusal.ok() ? ParseMessage(bytes, request) : context_.refusal;
+  }
+  /// Counts a message of a stream that somebody else parses.
+  void Received(const grpc::ByteBuffer& message) { meter_.Received(message); }
   /// A message is about to be written.
   void Answering();
+  void Answering(const grpc::ByteBuffer& message) {
+    meter_.Sent(message);
+    Answering();
+  }
   /// Counts the end, and logs that of a question. Returns what to finish with; called once.
   grpc::Status End(const absl::Status& status);
   /// Breaks the transport off.

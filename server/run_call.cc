@@ -15,7 +15,10 @@ void RunCall::Deliver(const absl::Status& given, const v1::AskResponse* response
   if (response != nullptr) {
     absl::StatusOr<grpc::ByteBuffer> answer = Answer(*response);
     status = answer.status();
-    if (answer.ok()) *response_ = *std::move(answer);
+    if (answer.ok()) {
+      call_.Answering(*answer);
+      *response_ = *std::move(answer);
+    }
   }
   Finish(call_.End(status));
 }

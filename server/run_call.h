@@ -29,8 +29,8 @@ class RunCall : public grpc::ServerUnaryReactor, public AskRun::Waiter {
 
   /// Parses `bytes` into `request`. Errors: the call's refusal, INVALID_ARGUMENT.
   template <typename Request>
-  absl::Status Read(const grpc::ByteBuffer& bytes, Request& request) const {
-    return context().refusal.ok() ? ParseMessage(bytes, request) : context().refusal;
+  absl::Status Read(const grpc::ByteBuffer& bytes, Request& request) {
+    return call_.Read(bytes, request);
   }
   /// The run that answers from now on. Requires: called once, in the constructor of the call.
   void WaitFor(std::shared_ptr<AskRun> run);

@@ -29,8 +29,8 @@ class StreamedCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void Write(const Message& message) override {
-    call_.Answering();
     message_ = SerializeMessage(message);
+    call_.Answering(message_);
     StartWrite(&message_);
   }
   void End(const absl::Status& status) override { Finish(call_.End(status)); }

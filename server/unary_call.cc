@@ -12,8 +12,11 @@ UnaryCall::UnaryCall(ServerCore& core, Method method, grpc::CallbackServerContex
 void UnaryCall::Link::End(absl::StatusOr<grpc::ByteBuffer> result) {
   absl::MutexLock lock(&mutex_);
   if (call_ == nullptr) return;
-  if (result.ok()) *call_->response_ = *std::move(result);
   UnaryCall* const call = std::exchange(call_, nullptr);
+  if (result.ok()) {
+    call->call_.Answering(*result);
+    *call->response_ = *std::move(result);
+  }
   call->Finish(call->call_.End(result.status()));
 }
 

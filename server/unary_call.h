@@ -38,6 +38,11 @@ class UnaryCall : public grpc::ServerUnaryReactor {
             grpc::ByteBuffer* response);
 
   const CallContext& context() const { return call_.context(); }
+  /// Requires: called before anything else that may end the call.
+  template <typename Request>
+  absl::Status Read(const grpc::ByteBuffer& bytes, Request& request) {
+    return call_.Read(bytes, request);
+  }
   std::shared_ptr<Link> link() const { return link_; }
 
   void OnCancel() override;
@@ -59,13 +64,9 @@ grpc::ServerUnaryReactor* ServeUnary(ServerCore& core, Method method, WorkerPool
                                      Handle handle) {
   auto* const call = new UnaryCall(core, method, *context, response);
   const std::shared_ptr<UnaryCall::Link> link = call->link();
-  if (!call->context().refusal.ok()) {
-    link->End(call->context().refusal);
-    return call;
-  }
   auto request = std::make_shared<Request>();
-  if (absl::Status parsed = ParseMessage(*bytes, *request); !parsed.ok()) {
-    link->End(parsed);
+  if (const absl::Status read = call->Read(*bytes, *request); !read.ok()) {
+    link->End(read);
     return call;
   }
   auto work = [link, request, caller = call->context(), handle = std::move(handle)] {

@@ -70,7 +70,10 @@ class UploadCall::Link : public Watched, public std::enable_shared_from_this<Lin
     absl::MutexLock lock(&mutex_);
     if (call_ == nullptr) return;
     UploadCall* const call = std::exchange(call_, nullptr);
-    if (response != nullptr) *call->response_ = SerializeMessage(*response);
+    if (response != nullptr) {
+      *call->response_ = SerializeMessage(*response);
+      call->call_.Answering(*call->response_);
+    }
     call->Finish(call->call_.End(status));
   }
 
@@ -169,7 +172,10 @@ UploadCall::UploadCall(ServerCore& core, grpc::CallbackServerContext& context,
   }
 }
 
-void UploadCall::OnReadDone(bool ok) { link_->Arrived(ok, std::move(message_)); }
+void UploadCall::OnReadDone(bool ok) {
+  if (ok) call_.Received(message_);
+  link_->Arrived(ok, std::move(message_));
+}
 
 void UploadCall::OnCancel() { link_->End(absl::CancelledError("the sender left"), nullptr); }
 

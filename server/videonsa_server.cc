@@ -154,7 +154,7 @@ absl::Status VideonsaServer::Listen() {
 absl::Status VideonsaServer::Open(const std::string& address,
                                   std::shared_ptr<grpc::ServerCredentials> credentials,
                                   const std::vector<grpc::Service*>& services,
-                                  std::unique_ptr<grpc::Server>& server, int& port) const {
+                                  std::unique_ptr<grpc::Server>& server, int& port) {
   if (address.empty()) return absl::OkStatus();
   grpc::ServerBuilder builder;
   Harden(builder, options_);
@@ -163,6 +163,8 @@ absl::Status VideonsaServer::Open(const std::string& address,
   }
   builder.AddListeningPort(address, std::move(credentials), &port);
   for (grpc::Service* const service : services) builder.RegisterService(service);
+  // A listener must have something that takes calls; this answers each with UNIMPLEMENTED.
+  if (services.empty()) builder.RegisterCallbackGenericService(&nothing_);
   server = builder.BuildAndStart();
   return server == nullptr || port == 0 ? CannotListen(address) : absl::OkStatus();
 }

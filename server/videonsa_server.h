@@ -87,7 +87,7 @@ class VideonsaServer {
   absl::Status Open(const std::string& address,
                     std::shared_ptr<grpc::ServerCredentials> credentials,
                     const std::vector<grpc::Service*>& services,
-                    std::unique_ptr<grpc::Server>& server, int& port) const;
+                    std::unique_ptr<grpc::Server>& server, int& port);
   std::shared_ptr<grpc::ServerCredentials> AdminCredentials() const;
   void WarnIfOpen() const;
   void SetHealth();
@@ -107,6 +107,7 @@ class VideonsaServer {
   std::unique_ptr<ClipService> clip_service_;
   std::unique_ptr<ServerService> server_service_;
   std::unique_ptr<AdminService> admin_service_;
+  grpc::CallbackGenericService nothing_;  // of the health listener
   std::unique_ptr<grpc::Server> public_;
   std::unique_ptr<grpc::Server> admin_;
   std::unique_ptr<grpc::Server> health_;

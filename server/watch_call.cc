@@ -41,8 +41,8 @@ class WatchCall::Link : public ClipWatcher {
       v1::WatchClipResponse response;
       *response.mutable_clip() = *std::exchange(pending_, std::nullopt);
       in_flight_ = true;
-      call_->call_.Answering();
       call_->message_ = SerializeMessage(response);
+      call_->call_.Answering(call_->message_);
       call_->StartWrite(&call_->message_);
     } else if (last_) {
       End(absl::OkStatus());
@@ -66,13 +66,9 @@ class WatchCall::Link : public ClipWatcher {
 WatchCall::WatchCall(ServerCore& core, grpc::CallbackServerContext& context,
                      const grpc::ByteBuffer& request)
     : call_(core, Method::kWatchClip, context), link_(std::make_shared<Link>(this)) {
-  if (const absl::Status& refusal = call_.context().refusal; !refusal.ok()) {
-    link_->OnEnd(refusal);
-    return;
-  }
   v1::WatchClipRequest wire;
-  if (absl::Status parsed = ParseMessage(request, wire); !parsed.ok()) {
-    link_->OnEnd(parsed);
+  if (const absl::Status read = call_.Read(request, wire); !read.ok()) {
+    link_->OnEnd(read);
     return;
   }
   const auto clip = core.clips.Watch(call_.context().tenant, wire.name(), link_);

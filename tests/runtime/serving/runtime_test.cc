@@ -21,7 +21,6 @@ class RuntimeTest : public ::testing::Test {
     parts_.engine.max_running = 8;
     parts_.facts.name = "fake";
     parts_.prompt.generation.max_output_tokens = 20;
-    parts_.salts = TenantSalts("secret");  // the fake's tokens depend on keys
   }
 
   void Start() {
@@ -29,6 +28,7 @@ class RuntimeTest : public ::testing::Test {
     parts_.tokenizer = *Tokenizer::Load(folder);
     parts_.prompt.chat = ReadChatConfig(folder, *parts_.tokenizer)->tokens;
     parts_.prompt.info = fake_.info;
+    parts_.salts = TenantSalts("secret");  // the fake's tokens depend on keys
     parts_.executor = std::make_unique<FakeExecutor>(fake_);
     auto media = std::make_unique<FakeMediaLoader>();
     media->on_load = on_load_;

@@ -40,9 +40,10 @@ void AddGpuMetrics(MetricsRegistry& registry, int gpu, EngineMetrics& m) {
   m.decode_launches = launches("eager");
   if (gpu < 0) return;
   const auto memory = [&registry, gpu](const char* pool) {
-    return registry.AddGauge("videonsa_gpu_memory_bytes",
-                             "Memory of the GPU that this server has allocated.",
-                             {{"device", std::to_string(gpu)}, {"pool", pool}});
+    return registry.AddGauge(
+        "videonsa_gpu_memory_bytes",
+        "Memory of the GPU that this server has allocated; each of several ranks holds as much.",
+        {{"device", std::to_string(gpu)}, {"pool", pool}});
   };
   m.gpu_weight_bytes = memory("weights");
   m.gpu_kv_bytes = memory("kv");

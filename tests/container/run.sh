@@ -35,15 +35,17 @@ work=$(mktemp -d)
 chmod 755 "$work"
 pids=""
 # shellcheck disable=SC2086
-trap '[ -z "$pids" ] || kill $pids 2>/dev/null || true; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null; rm -rf "$work"' EXIT
+trap 'for pid in $pids; do kill -TERM -- "-$pid" 2>/dev/null || true; done; [ -z "$pids" ] || sleep 2; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null; rm -rf "$work"' EXIT
 echo "image size: $(du -sxm --exclude="$mount/proc" --exclude="$mount/sys" "$mount" | cut -f1) MB"
 mkdir -m 777 "$work/state" # stands for the volume
 cp "${CLIP:-$(ls "$root"/deploy/demo/clips/*.mp4 | head -1)}" "$work/clip.mp4"
 chmod 644 "$work/clip.mp4"
 touch "$work/begin"
 
-# Runs a program of the image as its user; what it may write is the volume.
+# Runs a program of the image as its user; what it may write is the volume. In a process group of its own, so that it can be
+# ended with all that buildah starts around it.
 inside() { buildah run --user 65532:65532 -v "$work/state:/var/lib/videonsa:rw" -v "$work:/in:ro" "$container" -- "$@"; }
+start() { setsid buildah run --user 65532:65532 -v "$work/state:/var/lib/videonsa:rw" -v "$work:/in:ro" "$container" -- "$@" & }
 # Waits until the file $1 of process $2 says that it is ready.
 await() {
   for _ in $(seq 600); do
@@ -56,13 +58,13 @@ await() {
 }
 
 [ "$(inside /usr/bin/id -u)" = 65532 ]
-inside /usr/bin/videonsa-server --listen 127.0.0.1:18090 --metrics-listen 127.0.0.1:19090 --admin-listen 127.0.0.1:18091 \
-  --clip-dir /var/lib/videonsa/clips >"$work/server.out" 2>"$work/server.log" &
+start /usr/bin/videonsa-server --listen 127.0.0.1:18090 --metrics-listen 127.0.0.1:19090 --admin-listen 127.0.0.1:18091 \
+  --clip-dir /var/lib/videonsa/clips >"$work/server.out" 2>"$work/server.log"
 pids=$!
 await "$work/server.out" $!
 inside /usr/bin/videonsa health --server 127.0.0.1:18090
 inside /usr/bin/videonsa ask /in/clip.mp4 -q "What colour is the object?" --max-tokens 16 --server 127.0.0.1:18090
-inside /usr/bin/videonsa-openai --listen 127.0.0.1:18080 --server 127.0.0.1:18090 >"$work/front.out" 2>"$work/front.log" &
+start /usr/bin/videonsa-openai --listen 127.0.0.1:18080 --server 127.0.0.1:18090 >"$work/front.out" 2>"$work/front.log"
 pids="$pids $!"
 await "$work/front.out" $!
 python3 - <<'PY'

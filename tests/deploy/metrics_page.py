@@ -20,7 +20,7 @@ PAGE = ROOT / "deploy/METRICS.md"
 CLOSED = {"state", "reason", "phase", "stage", "kind", "branch", "cause", "outcome", "priority", "cache", "mode", "finish_reason", "level", "quota",
           "file", "pool"}
 # Exported only by a server that has a GPU; metric_sets.cc makes them, a unit test sees them.
-WITH_GPU = [("videonsa_gpu_memory_bytes", "gauge", "device, pool=kv\\|other\\|weights", "Memory of the GPU that this server has allocated.")]
+WITH_GPU = [("videonsa_gpu_memory_bytes", "gauge", "device, pool=kv\\|other\\|weights", "Memory of the GPU that this server has allocated; each of several ranks holds as much.")]
 HEAD = """# Metrics
 
 What `/metrics` exports, by name. Written by `tests/deploy/metrics_page.py --write`; a test compares it with a running server and its front.
@@ -42,7 +42,7 @@ def families(text):
         labels = {}
         for body in re.findall(rf"^{name}(?:_bucket|_sum|_count)?\{{(.*)\}} ", text, re.M):
             for label, value in re.findall(r'(\w+)="([^"]*)"', body):
-                if label != "le":
+                if label not in ("le", "quantile"):
                     labels.setdefault(label, set()).add(value)
         shown = [label + ("=" + "\\|".join(sorted(values)) if label in CLOSED else "") for label, values in sorted(labels.items())]
         rows.append((name, kind, ", ".join(shown), helps[name]))
@@ -83,7 +83,7 @@ def must_have_happened(text):
                           (f"grpc_server_call_sent_total_compressed_message_size_bytes_sum{ask}", 100),
                           ("videonsa_request_selected_coverage_ratio_count", 1),
                           ("videonsa_request_selected_coverage_ratio_sum", 0.001),
-                          ('videonsa_requests_total{finish_reason="length"}', 1),
+                          ("videonsa_output_tokens_total", 1),
                           ('videonsa_tenant_calls_total{tenant="other"}', 2),
                           ("videonsa_cuda_errors_total{kind=\"device_lost\"}", 0)):
         got = value(text, series)

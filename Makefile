@@ -10,7 +10,7 @@ SEED ?= 1
 TARGET ?= all
 SECONDS ?= 60
 
-.PHONY: help deps cuda-toolkit build test demo serve bench identity soak gpu lint accuracy train-test long-prompt container deploy-check fuzz dashboard clean
+.PHONY: help deps cuda-toolkit build test demo serve bench identity soak gpu lint examples soak-clients accuracy train-test long-prompt container deploy-check fuzz dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,14 @@ bench: build ## run the benchmarks of tests/bench and print their tables
 identity: build ## 200 mixed requests, 32 at once, give token for token the answers of each alone
 	@VIDEONSA_IDENTITY_REQUESTS=200 VIDEONSA_IDENTITY_STREAMS=32 \
 	  $(BUILD)/tests/e2e_identity_test | grep -E "identity:|OK|FAILED|Failure"
+
+examples: ## run the Go and JavaScript examples against a server (installs Go and Node; part of `make test` where they are)
+	@deploy/build/install_packages.sh test_packages.txt example_packages.txt
+	@$(MAKE) --no-print-directory build PRESET=dev
+	ctest --test-dir build/dev -R 'client_(go|javascript)_example' -V | grep -E "example|over|Passed|Failed|tests passed"
+
+soak-clients: build ## 10,000 short questions, 200 uploads at once, 500 slow connections, 64 streams for MINUTES=n (default 60)
+	@tests/e2e/soak/clients.py $(BUILD)/bin --minutes $(or $(MINUTES),60)
 
 soak: build ## load with faults for MINUTES=n (default 2); exit 1 if an answer is lost or wrong
 	@VIDEONSA_SOAK_MINUTES=$(or $(MINUTES),2) $(BUILD)/tests/e2e_soak_test | grep -E "soak:|OK|FAILED|Failure"

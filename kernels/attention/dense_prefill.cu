@@ -17,7 +17,7 @@ CudaStatus LaunchDensePrefill(const CudaDensePrefillParams& p, CudaStream stream
     policy.row_end = p.row_end;
     policy.num_q_heads = p.num_q_heads;
     return cuda::DispatchHeadDim(p.kv.head_dim, [&](auto dim) {
-      return cuda::LaunchWideTiles<decltype(dim)::value>(
+      return cuda::LaunchWideTiles<decltype(dim)::value, 2>(
           policy, p.scale, [&](int rows) { return policy.Grid(rows, p.kv.num_kv_heads); }, stream);
     });
   });

@@ -138,9 +138,11 @@ struct PagedRows {
     return query;
   }
   __device__ KeyTile<T> PageTile(const Cta& cta, int block) const {
+    return TileAt(page_ids[block], block, cta.kv_head);
+  }
+  __device__ KeyTile<T> TileAt(int64_t page, int block, int kv_head) const {
     KeyTile<T> tile;
-    const int64_t page = page_ids[block];
-    const int64_t at = (page * num_kv_heads + cta.kv_head) * (int64_t{kTileKeys} * head_dim);
+    const int64_t at = (page * num_kv_heads + kv_head) * (int64_t{kTileKeys} * head_dim);
     tile.k = k_pages + at;
     tile.v = v_pages + at;
     tile.row_stride = head_dim;

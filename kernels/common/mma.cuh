@@ -22,6 +22,12 @@ __device__ inline void CopyAsync16(void* shared, const void* global, bool live) 
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(SharedAddress(shared)),
                "l"(global), "r"(bytes));
 }
+/// The same for 4 bytes.
+__device__ inline void CopyAsync4(void* shared, const void* global, bool live) {
+  const int bytes = live ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(SharedAddress(shared)),
+               "l"(global), "r"(bytes));
+}
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;\n" ::); }
 /// Waits until at most kPending of the last groups are still on their way.
 template <int kPending>

@@ -41,15 +41,49 @@ struct RowOutput {
   float* top2 = nullptr;  ///< log2 of the largest of them, if wanted (fp32 body only)
 };
 
+/// The largest of `top` and a row's logits: entries 2 half and the next of every s[n], held by the
+/// four lanes of a quad. Four chains, because a warp has few neighbours to wait with.
+template <int kTiles>
+__device__ inline float RowTop(const float (&s)[kTiles][4], int half, float top) {
+  static_assert(kTiles % 4 == 0);
+  float tops[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) tops[i] = fmaxf(s[i][half * 2], s[i][half * 2 + 1]);
+#pragma unroll
+  for (int n = 4; n < kTiles; ++n) {
+    tops[n % 4] = fmaxf(tops[n % 4], fmaxf(s[n][half * 2], s[n][half * 2 + 1]));
+  }
+  top = fmaxf(top, fmaxf(fmaxf(tops[0], tops[1]), fmaxf(tops[2], tops[3])));
+  top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 1));
+  return fmaxf(top, __shfl_xor_sync(kFullWarp, top, 2));
+}
+
+/// Turns that row's logits into 2^(logit log2_scale - base); gives the lane's share of their sum.
+template <int kTiles>
+__device__ inline float RowWeights(float (&s)[kTiles][4], int half, float log2_scale, float base) {
+  float sums[4] = {};
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float& x = s[n][half * 2 + i];
+      x = FastExp2(fmaf(x, log2_scale, -base));
+      sums[n % 2 * 2 + i] += x;
+    }
+  }
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 /// What a warp knows of its 16 kMTiles rows: who they are, and their softmax so far. Lane l holds
-/// columns 2 (l % 4) and the next of every eight, of rows l / 4 and l / 4 + 8 of each 16.
-template <int kDim, int kMTiles, typename Policy>
+/// columns 2 (l % 4) and the next of every eight, of rows l / 4 and l / 4 + 8 of each 16. kKeys
+/// keys are weighed at a time.
+template <int kDim, int kMTiles, typename Policy, int kKeys = kTileKeys>
 class TileRows {
  protected:
   using Cta = typename Policy::Cta;
   using Tile = KeyTile<typename Policy::Element>;
   static constexpr int kRowsPerWarp = 16 * kMTiles;
-  static constexpr int kKeyTiles = kTileKeys / 8;
+  static constexpr int kKeyTiles = kKeys / 8;
   static constexpr int kDimTiles = kDim / 8;
   using Logits = float[kMTiles][kKeyTiles][4];
   using Weights = uint32_t[kMTiles][kKeyTiles / 2][4];
@@ -108,16 +142,19 @@ class TileRows {
     return seen;
   }
 
+  // Hides what rows do not see of the tile that begins at column 8 kFirst of the logits.
+  template <int kFirst = 0>
   __device__ void Mask(const Seen& seen, Logits& s) const {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
 #pragma unroll
-      for (int n = 0; n < kKeyTiles; ++n) {
+      for (int n = 0; n < kTileKeys / 8; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int column = n * 8 + (lane_ & 3) * 2 + (i & 1);
           const bool sees = column >= seen.lo[m][i >> 1] && column < seen.hi[m][i >> 1];
-          s[m][n][i] = sees ? s[m][n][i] : kMinusInf;
+          float& x = s[m][kFirst + n][i];
+          x = sees ? x : kMinusInf;
         }
       }
     }
@@ -128,30 +165,15 @@ class TileRows {
   __device__ void Weigh(Logits& s, float (&shrink)[kMTiles][2]) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
+      const float top[2] = {RowTop(s[m], 0, top_[m][0]), RowTop(s[m], 1, top_[m][1])};
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float top = top_[m][half];
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-          top = fmaxf(top, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
-        }
-        top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 2));
-        const float base = top == kMinusInf ? 0.0f : top * log2_scale_;
+        const float base = top[half] == kMinusInf ? 0.0f : top[half] * log2_scale_;
         // Exactly 1 if nothing higher came, so that tiles a row does not see leave it alone.
         shrink[m][half] =
-            top == top_[m][half] ? 1.0f : FastExp2(fmaf(top_[m][half], log2_scale_, -base));
-        top_[m][half] = top;
-        float sum = 0;
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& x = s[m][n][half * 2 + i];
-            x = FastExp2(fmaf(x, log2_scale_, -base));
-            sum += x;
-          }
-        }
+            top[half] == top_[m][half] ? 1.0f : FastExp2(fmaf(top_[m][half], log2_scale_, -base));
+        top_[m][half] = top[half];
+        const float sum = RowWeights(s[m], half, log2_scale_, base);
         sum_[m][half] = fmaf(sum_[m][half], shrink[m][half], sum);
       }
     }
@@ -160,6 +182,8 @@ class TileRows {
   __device__ void Shrink(const float (&shrink)[kMTiles][2]) {
 #pragma unroll
     for (int m = 0; m < kMTiles; ++m) {
+      // Most tiles bring no row of the warp a new maximum.
+      if (__all_sync(kFullWarp, shrink[m][0] == 1.0f && shrink[m][1] == 1.0f)) continue;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
 #pragma unroll

@@ -27,7 +27,63 @@ __device__ inline void FenceShared() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
 }
 
+/// Copies the 64 keys (or values, `from`) of a KeyTile, kPieces pieces each, into such tiles,
+/// `column_tile` bytes from one to the next; 128 threads call. Keys that are not live become zeros.
+template <int kPieces, typename Tile>
+__device__ inline void CopyRowsAsync(const Tile& tile, const void* from, char* to,
+                                     uint32_t column_tile) {
+  constexpr int kRows = 64, kAtOnce = 128 / kPieces;
+  static_assert(kAtOnce % 8 == 0, "the exchange of pieces repeats every eight rows");
+  const int first = static_cast<int>(threadIdx.x) % 128 / kPieces;
+  const int piece = static_cast<int>(threadIdx.x) % kPieces;
+  const char* source = static_cast<const char*>(from) + first * tile.row_stride * 2 + piece * 16;
+  const int64_t step = kAtOnce * tile.row_stride * 2;
+  to += piece / 8 * column_tile + SwizzledOffset(first, piece % 8);
+  const bool whole = tile.live >= kRows && tile.keep == nullptr;
+#pragma unroll 4
+  for (int row = first; row < kRows; row += kAtOnce) {
+    const bool live = whole || (row < tile.live && (tile.keep == nullptr || tile.keep[row] != 0));
+    CopyAsync16(to, source, live);
+    to += kAtOnce * 128;
+    source += step;
+  }
+}
+
 #ifdef VIDEONSA_WGMMA
+/// Barriers in shared memory, 8 bytes each: a phase ends when `count` arrivals have come.
+__device__ inline void InitBarrier(uint32_t barrier, int count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(barrier), "r"(count) : "memory");
+}
+__device__ inline void Arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(barrier) : "memory");
+}
+/// Arrives once the thread's copies so far are there.
+__device__ inline void ArriveAfterCopies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(barrier) : "memory");
+}
+/// Waits until the phase of this parity has ended.
+__device__ inline void WaitBarrier(uint32_t barrier, int parity) {
+  uint32_t ended;
+  do {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+        : "=r"(ended)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+  } while (ended == 0);
+}
+
+/// Registers a thread of this warpgroup may use from here on.
+template <int kCount>
+__device__ inline void GiveUpRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kCount));
+}
+template <int kCount>
+__device__ inline void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kCount));
+}
+
 /// Before the first product that uses registers written since the last wait.
 __device__ inline void FenceProducts() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
 __device__ inline void CommitProducts() {
@@ -67,7 +123,17 @@ __device__ inline void MultiplyTile(float (&d)[8][4], const uint32_t (&a)[4], ui
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)),
         "n"(kRowsOfB ? 1 : 0));
 }
-/// The same with b [16, 128].
+/// The same with a in shared memory too.
+__device__ inline void MultiplyTiles(float (&d)[8][4], uint64_t a, uint64_t b, bool add) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"
+      "%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, 0, 0;\n}\n"
+      : VIDEONSA_SIXTEEN(d, 0), VIDEONSA_SIXTEEN(d, 4)
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+/// d = a b with a in registers and b [16, 128].
 template <bool kRowsOfB>
 __device__ inline void MultiplyTile(float (&d)[16][4], const uint32_t (&a)[4], uint64_t b,
                                     bool add) {

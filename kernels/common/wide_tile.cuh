@@ -4,71 +4,141 @@
 #include "kernels/common/wgmma.cuh"
 
 /// The body of attention_tile.cuh on the warpgroup products of Hopper: the same policies, the same
-/// result for a row whatever its neighbours are. Products of the next tile's keys and of this
-/// tile's values run beside the softmax.
+/// result for a row whatever its neighbours are. One warpgroup copies keys and values and does
+/// nothing else; the others multiply at their own pace, 64 rows each: products of the next keys and
+/// of these values run beside the softmax.
 namespace videonsa::cuda {
 
-inline constexpr int kWideGroups = 3;  ///< warpgroups of a CTA, 64 rows each
-inline constexpr int kWideThreads = kWideGroups * 128;
-
-template <int kDim>
+/// A step is kTiles tiles of keys, those that begin on a multiple of kTiles, so that a row meets
+/// the same steps whatever CTA it is in.
+template <int kDim, int kTiles>
 struct WideLayout {
   static_assert(kDim % 64 == 0, "rows of 128 bytes");
-  static constexpr int kRows = 64 * kWideGroups;
+  static constexpr int kGroups = 2;  // warpgroups that multiply
+  static constexpr int kRows = 64 * kGroups;
+  static constexpr int kThreads = 128 * (kGroups + 1);
   static constexpr int kPieces = kDim / 8;
-  static constexpr int kTileBytes = kTileKeys * kDim * 2;
-  static constexpr int kStages = 4;  // read by values, by keys, on the way, on the way
+  static constexpr int kKeys = kTiles * kTileKeys;
+  static constexpr int kStepBytes = kKeys * kDim * 2;  // of keys, or of values
+  static constexpr int kStages = kTiles == 1 ? 5 : 3;
+  static constexpr int kBarriersAt = 2 * kStages * kStepBytes;  // behind keys, then values
   static constexpr int kBorder = 1024;
-  static constexpr int kBytes = kStages * 2 * kTileBytes + kBorder;
+  static constexpr int kBytes = kBarriersAt + 4 * kStages * 8 + kBorder;
+  // What the copying threads give up of the CTA's registers, 168 a thread, goes to the others.
+  static constexpr int kCopyRegisters = 24;
+  static constexpr int kProductRegisters = 240;
 };
 
 #ifdef VIDEONSA_WGMMA
-template <int kDim, typename Policy>
-class WideBody : private TileRows<kDim, 1, Policy> {
-  using Base = TileRows<kDim, 1, Policy>;
-  using Layout = WideLayout<kDim>;
+template <int kDim, int kTiles, typename Policy>
+class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
+  using Base = TileRows<kDim, 1, Policy, kTiles * kTileKeys>;
+  using Layout = WideLayout<kDim, kTiles>;
   using Base::cta_;
   using Base::lane_;
   using Base::out_;
   using Base::policy_;
   using typename Base::Logits;
   using typename Base::Weights;
-  static constexpr uint32_t kColumnTile = kTileKeys * 128;  // bytes of 64 columns
+  static constexpr int kGroups = Layout::kGroups;
+  static constexpr int kStages = Layout::kStages;
+  static constexpr uint32_t kColumnTile = Layout::kKeys * 128;  // bytes of 64 columns
+  using Queries = uint32_t[kDim / 16][4];
 
  public:
   __device__ WideBody(const Policy& policy, typename Policy::Cta& cta, char* shared, float scale)
       : Base(policy, cta, scale),
         stages_((SharedAddress(shared) + Layout::kBorder - 1) / Layout::kBorder * Layout::kBorder),
-        shared_(shared + (stages_ - SharedAddress(shared))) {}
+        shared_(shared + (stages_ - SharedAddress(shared))),
+        tiles_(policy.steps(cta)),
+        before_(cta.first_tile % kTiles),
+        steps_((tiles_ + before_ + kTiles - 1) / kTiles) {}
 
   __device__ void Run() {
-    const int steps = policy_.steps(cta_);
-    this->Reset();
-    if (steps > 0) Multiply(steps);
-    this->Store();
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < kStages; ++i) {
+        InitBarrier(Filled(kKeysPart, i), 128);
+        InitBarrier(Filled(kValuesPart, i), 128);
+        InitBarrier(Read(kKeysPart, i), kGroups * 4);
+        InitBarrier(Read(kValuesPart, i), kGroups * 4);
+      }
+    }
+    __syncthreads();
+    if (threadIdx.x >= kGroups * 128) {
+      GiveUpRegisters<Layout::kCopyRegisters>();
+      Copy();
+    } else {
+      TakeRegisters<Layout::kProductRegisters>();
+      this->Reset();
+      if (steps_ > 0) Multiply();
+      this->Store();
+    }
   }
 
  private:
-  __device__ void Multiply(int steps) {
-    uint32_t q[kDim / 16][4];
-    LoadKeys(0);
-    CommitCopies();
-    if (steps > 1) LoadKeys(1);
-    CommitCopies();
+  enum Part : int { kKeysPart = 0, kValuesPart = 1 };
+
+  __device__ uint32_t Filled(Part part, int stage) const {
+    return stages_ + Layout::kBarriersAt + (part * kStages + stage) * 8;
+  }
+  __device__ uint32_t Read(Part part, int stage) const {
+    return Filled(part, stage) + 2 * kStages * 8;
+  }
+  __device__ static uint32_t Offset(Part part, int step) {
+    return (part * kStages + static_cast<uint32_t>(step) % kStages) * Layout::kStepBytes;
+  }
+
+  // The copying warpgroup. A step's values come behind the next step's keys.
+  __device__ void Copy() const {
+    for (int step = 0; step <= steps_; ++step) {
+      if (step < steps_) CopyStep(kKeysPart, step);
+      if (step > 0) CopyStep(kValuesPart, step - 1);
+    }
+    WaitCopies<0>();
+  }
+
+  __device__ void CopyStep(Part part, int step) const {
+    const int stage = step % kStages;
+    if (step >= kStages) WaitBarrier(Read(part, stage), (step / kStages - 1) & 1);
+    char* to = shared_ + Offset(part, step);
+    for (int i = 0; i < kTiles; ++i) {
+      const int t = step * kTiles + i - before_;
+      typename Base::Tile tile = policy_.Tile(cta_, min(max(t, 0), tiles_ - 1));
+      if (t < 0 || t >= tiles_) tile.live = 0;
+      CopyRowsAsync<Layout::kPieces>(tile, part == kKeysPart ? tile.k : tile.v,
+                                     to + i * kTileKeys * 128, kColumnTile);
+    }
+    ArriveAfterCopies(Filled(part, stage));
+  }
+
+  __device__ void WaitFilled(Part part, int step) const {
+    WaitBarrier(Filled(part, step % kStages), step / kStages & 1);
+  }
+  __device__ void NoteRead(Part part, int step) const {
+    __syncwarp();
+    if (lane_ == 0) Arrive(Read(part, step % kStages));
+  }
+
+  __device__ void Multiply() {
+    Queries q;
     LoadQueries(q);
     Logits s;
     Weights p;
     float shrink[1][2];
-    Arrive(0, steps);
+    WaitFilled(kKeysPart, 0);
+    FenceShared();
     FenceProducts();
     Score(0, q, s);
     CommitProducts();
     WaitProducts<0>();
     AfterWait(s[0]);
+    NoteRead(kKeysPart, 0);
     MaskAndWeigh(0, s, shrink);
     this->Pack(s, p);
-    for (int step = 1; step < steps; ++step) {
-      Arrive(step, steps);
+    for (int step = 1; step < steps_; ++step) {
+      WaitFilled(kKeysPart, step);
+      WaitFilled(kValuesPart, step - 1);
+      FenceShared();
       FenceProducts();
       Score(step, q, s);
       CommitProducts();
@@ -76,71 +146,50 @@ class WideBody : private TileRows<kDim, 1, Policy> {
       CommitProducts();
       WaitProducts<1>();
       AfterWait(s[0]);
+      NoteRead(kKeysPart, step);
       MaskAndWeigh(step, s, shrink);
       WaitProducts<0>();
       AfterWait(out_[0]);
+      NoteRead(kValuesPart, step - 1);
       this->Shrink(shrink);
       this->Pack(s, p);
     }
+    WaitFilled(kValuesPart, steps_ - 1);
+    FenceShared();
     FenceProducts();
-    AddValues(steps - 1, p);
+    AddValues(steps_ - 1, p);
     CommitProducts();
     WaitProducts<0>();
     AfterWait(out_[0]);
   }
 
-  // The step's tile is there for everybody, and the one after the next is on its way: its room was
-  // last read by the values of the step before the last, which all warps have waited for.
-  __device__ void Arrive(int step, int steps) const {
-    WaitCopies<1>();
-    FenceShared();
-    __syncthreads();
-    if (step + 2 < steps) LoadKeys(step + 2);
-    CommitCopies();
-  }
-
-  __device__ static uint32_t KeyOffset(int step) {
-    return static_cast<uint32_t>(step % Layout::kStages) * 2 * Layout::kTileBytes;
-  }
-
-  __device__ void LoadKeys(int step) const {
-    const typename Base::Tile tile = policy_.Tile(cta_, step);
-    char* k = shared_ + KeyOffset(step);
-#pragma unroll
-    for (int i = threadIdx.x; i < kTileKeys * Layout::kPieces; i += kWideThreads) {
-      const int key = i / Layout::kPieces, piece = i % Layout::kPieces;
-      const bool live = key < tile.live && (tile.keep == nullptr || tile.keep[key] != 0);
-      const int64_t from = live ? key * tile.row_stride + piece * 8 : 0;
-      char* to = k + piece / 8 * kColumnTile + SwizzledOffset(key, piece % 8);
-      CopyAsync16(to, tile.k + from, live);
-      CopyAsync16(to + Layout::kTileBytes, tile.v + from, live);
-    }
-  }
-
   // Straight into the registers of the product's first operand.
-  __device__ void LoadQueries(uint32_t (&q)[kDim / 16][4]) const {
+  __device__ void LoadQueries(Queries& q) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const Query from = policy_.QueryOf(cta_, this->RowOf(0, half));
       const int64_t at = from.offset + (lane_ & 3) * 2;
+      if (from.data != nullptr && from.is_bf16) {
+        const auto* x = static_cast<const uint16_t*>(from.data) + at;
+#pragma unroll
+        for (int i = 0; i < kDim / 8; ++i) {
+          q[i / 2][(i & 1) * 2 + half] = *reinterpret_cast<const uint32_t*>(x + i * 8);
+        }
+        continue;
+      }
 #pragma unroll
       for (int i = 0; i < kDim / 8; ++i) {
-        uint32_t pair = 0;
-        if (from.data != nullptr && from.is_bf16) {
-          pair = *reinterpret_cast<const uint32_t*>(static_cast<const uint16_t*>(from.data) + at +
-                                                    i * 8);
-        } else if (from.data != nullptr) {
-          const float2 x =
-              *reinterpret_cast<const float2*>(static_cast<const float*>(from.data) + at + i * 8);
-          pair = PackBf16(x.x, x.y);
+        float2 x = make_float2(0.0f, 0.0f);
+        if (from.data != nullptr) {
+          x = *reinterpret_cast<const float2*>(static_cast<const float*>(from.data) + at + i * 8);
         }
-        q[i / 2][(i & 1) * 2 + half] = pair;
+        q[i / 2][(i & 1) * 2 + half] = PackBf16(x.x, x.y);
       }
     }
   }
 
-  __device__ void Score(int step, const uint32_t (&q)[kDim / 16][4], Logits& s) const {
-    const uint32_t k = stages_ + KeyOffset(step);
+  __device__ void Score(int step, const Queries& q, Logits& s) const {
+    const uint32_t k = stages_ + Offset(kKeysPart, step);
 #pragma unroll
     for (int d = 0; d < kDim / 16; ++d) {
       const uint32_t at = k + d / 4 * kColumnTile + d % 4 * 32;
@@ -149,32 +198,45 @@ class WideBody : private TileRows<kDim, 1, Policy> {
   }
 
   __device__ void AddValues(int step, const Weights& p) {
-    const uint32_t v = stages_ + KeyOffset(step) + Layout::kTileBytes;
+    const uint32_t v = stages_ + Offset(kValuesPart, step);
 #pragma unroll
-    for (int k = 0; k < kTileKeys / 16; ++k) {
+    for (int k = 0; k < Layout::kKeys / 16; ++k) {
       MultiplyTile<true>(out_[0], p[0][k], TileDescriptor(v + k * 2048, kColumnTile, 1024), true);
     }
   }
 
+  template <int kTile>
+  __device__ void MaskTile(int step, Logits& s) const {
+    const int t = step * kTiles + kTile - before_;
+    typename Base::Seen seen = {};
+    seen.whole = false;
+    if (t >= 0 && t < tiles_) seen = this->SeenOf(policy_.Tile(cta_, t), t);
+    if (!__all_sync(kFullWarp, seen.whole)) this->template Mask<kTile * kTileKeys / 8>(seen, s);
+  }
   __device__ void MaskAndWeigh(int step, Logits& s, float (&shrink)[1][2]) {
-    const typename Base::Seen seen = this->SeenOf(policy_.Tile(cta_, step), step);
-    if (!__all_sync(kFullWarp, seen.whole)) this->Mask(seen, s);
+    MaskTile<0>(step, s);
+    if constexpr (kTiles == 2) MaskTile<1>(step, s);
     this->Weigh(s, shrink);
   }
 
   const uint32_t stages_;  // shared address
   char* const shared_;
+  const int tiles_;
+  const int before_;  // tiles of step 0 before the first
+  const int steps_;
 };
 #endif  // VIDEONSA_WGMMA
 
-template <int kDim, typename Policy>
-__global__ void __launch_bounds__(kWideThreads, 1)
+template <int kDim, int kTiles, typename Policy>
+__global__ void __launch_bounds__(WideLayout<kDim, kTiles>::kThreads, 1)
     AttendWideKernel(const __grid_constant__ Policy policy, float scale) {
 #ifdef VIDEONSA_WGMMA
   extern __shared__ __align__(16) char shared[];
   typename Policy::Cta cta;
-  if (!policy.template Begin<WideLayout<kDim>::kRows>(cta, shared, nullptr)) return;
-  WideBody<kDim, Policy>(policy, cta, shared, scale).Run();
+  if (!policy.template Begin<WideLayout<kDim, kTiles>::kRows>(cta, shared, nullptr)) {
+    return;
+  }
+  WideBody<kDim, kTiles, Policy>(policy, cta, shared, scale).Run();
 #else
   __trap();  // never launched: the launcher asks for the architecture
 #endif
@@ -193,19 +255,19 @@ inline bool HasWideTiles() {
 
 /// As LaunchTiles, by the wide body where the device and the head size have one. For policies that
 /// need no shared memory of their own.
-template <int kDim, typename Policy, typename Grid>
+template <int kDim, int kTiles, typename Policy, typename Grid>
 cudaError_t LaunchWideTiles(const Policy& policy, float scale, const Grid& grid_of,
                             cudaStream_t stream) {
   if constexpr (sizeof(typename Policy::Element) == 2 && kDim % 64 == 0) {
     if (HasWideTiles()) {
-      using Layout = WideLayout<kDim>;
-      const auto kernel = AttendWideKernel<kDim, Policy>;
+      using Layout = WideLayout<kDim, kTiles>;
+      const auto kernel = AttendWideKernel<kDim, kTiles, Policy>;
       const dim3 grid = grid_of(Layout::kRows);
       if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;
       const cudaError_t set =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
       if (set != cudaSuccess) return set;
-      kernel<<<grid, kWideThreads, Layout::kBytes, stream>>>(policy, scale);
+      kernel<<<grid, Layout::kThreads, Layout::kBytes, stream>>>(policy, scale);
       return cudaGetLastError();
     }
   }

@@ -1,12 +1,11 @@
-#include "kernels/nsa/nsa_stages.cuh"
+#include "kernels/common/wide_tile.cuh"
+#include "kernels/nsa/wide_scores.cuh"
 
 namespace videonsa::cuda {
 namespace {
 
 // Tiles of block means that a CTA multiplies at a time; one per half of its warps.
 constexpr int kTilesAtOnce = 2;
-
-constexpr float kLargest = 3.402823466e38f;
 
 template <int kDim>
 struct ScoreLayout {
@@ -18,64 +17,6 @@ struct ScoreLayout {
     return heads * tokens * kStride * 2 + kTilesAtOnce * kTileBytes;
   }
 };
-
-// Heads of a KV head that carry queries, and addends of a score (zero slots add constants).
-template <typename T>
-__host__ __device__ int QueryHeads(const BlockScores<T>& a, int kv_head) {
-  if (a.heads == HeadMap::kGroups) return a.num_q_heads / a.num_kv_heads;
-  const int left = kDataSlots - kv_head * kSlotsPerKvHead;
-  return left < kSlotsPerKvHead ? left : kSlotsPerKvHead;
-}
-template <typename T>
-__device__ int Addends(const BlockScores<T>& a) {
-  return a.heads == HeadMap::kGroups ? a.num_q_heads / a.num_kv_heads : kSlotsPerKvHead;
-}
-template <typename T>
-__device__ int HeadOf(const BlockScores<T>& a, int kv_head, int i) {
-  if (a.heads == HeadMap::kGroups) return kv_head * QueryHeads(a, kv_head) + i;
-  return (kv_head * kSlotsPerKvHead + i) % kSlotHeads;
-}
-template <typename T>
-__device__ float LogSum(const BlockScores<T>& a, int64_t row, int kv_head, int i) {
-  if (a.heads == HeadMap::kGroups) {
-    return a.lse2[row * a.num_q_heads + kv_head * QueryHeads(a, kv_head) + i];
-  }
-  return a.lse2[row * kReleasedSlotsOnDevice + kv_head * kSlotsPerKvHead + i];
-}
-// Whether scores are wanted of the row, counted from the first row of the call.
-template <typename T>
-__device__ bool Wanted(const BlockScores<T>& a, int row, int kv_head) {
-  if (row >= a.end || (a.only != nullptr && !a.only[row])) return false;
-  if (a.steep == nullptr) return true;
-  return a.steep[int64_t{row - a.begin} * a.num_kv_heads + kv_head] != 0;
-}
-
-// What is summed over the heads.
-enum class ScoreKind : int {
-  kWeights,      // causal_nsa: at most 1 each; below 2^-126 they are 0
-  kSlotWeights,  // released_nsa: they span all of fp32 and are 0 only where it has nothing left
-  kLogs,         // causal_nsa: logarithms of weights
-};
-
-// Adds to a sum over the heads; of logarithms it stays relative to the highest addend, `top`.
-template <ScoreKind kKind>
-__device__ void AddWeight(float log2_weight, float& top, float& sum) {
-  if constexpr (kKind == ScoreKind::kLogs) {
-    const float power = FastExp2(-fabsf(log2_weight - top));
-    sum = log2_weight > top ? fmaf(sum, power, 1.0f) : sum + power;
-    top = fmaxf(top, log2_weight);
-  } else {
-    sum += kKind == ScoreKind::kSlotWeights ? exp2f(log2_weight) : FastExp2(log2_weight);
-  }
-}
-// Broken numbers too become finite ones.
-template <ScoreKind kKind>
-__device__ float ScoreOf(float top, float sum) {
-  if (kKind != ScoreKind::kLogs) return fminf(sum, kLargest);
-  return fminf(fmaxf(top + log2f(sum), -kLargest), kLargest);
-}
-// Below every logarithm of a weight, and far from infinity.
-constexpr float kNoLog = -1e30f;
 
 // CTA: kTokens rows of one KV head. A warp keeps 64 block means in registers and passes the queries
 // of all heads of 16 tokens by them, so that the sum over heads stays in registers.
@@ -280,6 +221,20 @@ cudaError_t LaunchTensor(const BlockScores<__nv_bfloat16>& args, int heads, cuda
   return cudaGetLastError();
 }
 
+template <int kDim, int kPairs, int kStages, ScoreKind kKind>
+cudaError_t LaunchWide(const BlockScores<__nv_bfloat16>& args, cudaStream_t stream) {
+  using Layout = WideScoreLayout<kDim, kPairs, kStages>;
+  const auto kernel = WideScoresKernel<kDim, kPairs, kStages, kKind>;
+  const cudaError_t set =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
+  if (set != cudaSuccess) return set;
+  const int tokens = Layout::kTokens;
+  const dim3 grid(static_cast<unsigned>((args.end - args.begin + tokens - 1) / tokens),
+                  static_cast<unsigned>(args.num_kv_heads));
+  kernel<<<grid, Layout::kThreads, Layout::kBytes, stream>>>(args);
+  return cudaGetLastError();
+}
+
 template <typename T, typename Body>
 cudaError_t WithScoreKind(const BlockScores<T>& args, const Body& body) {
   if (args.steep != nullptr) {
@@ -299,6 +254,15 @@ cudaError_t LaunchBlockScores(const BlockScores<__nv_bfloat16>& args, cudaStream
   const int heads = QueryHeads(args, 0);  // KV head 0 has the most
   return DispatchHeadDim(args.head_dim, [&](auto dim) {
     constexpr int kDim = decltype(dim)::value;
+    if constexpr (kDim % 64 == 0) {
+      if (HasWideTiles()) {
+        return WithScoreKind(args, [&](auto kind) {
+          constexpr ScoreKind kKind = decltype(kind)::value;
+          return heads <= 8 ? LaunchWide<kDim, 4, 2, kKind>(args, stream)
+                            : LaunchWide<kDim, 8, 1, kKind>(args, stream);
+        });
+      }
+    }
     const bool fits = ScoreLayout<kDim>::Bytes(64, heads) <= kSharedBytes;
     return WithScoreKind(args, [&](auto kind) {
       constexpr ScoreKind kKind = decltype(kind)::value;

@@ -63,7 +63,7 @@ template <typename T>
 cudaError_t LaunchCompressed(const CompressedPolicy<T>& policy, int num_kv, float scale,
                              cudaStream_t stream) {
   return DispatchHeadDim(policy.head_dim, [&](auto dim) {
-    return LaunchWideTiles<decltype(dim)::value>(
+    return LaunchWideTiles<decltype(dim)::value, 2>(
         policy, scale, [&](int rows) { return policy.Grid(rows, num_kv); }, stream);
   });
 }
@@ -72,7 +72,7 @@ template <typename T>
 cudaError_t LaunchWindow(const WindowPolicy<T>& policy, int num_kv, float scale,
                          cudaStream_t stream) {
   return DispatchHeadDim(policy.head_dim, [&](auto dim) {
-    return LaunchWideTiles<decltype(dim)::value>(
+    return LaunchWideTiles<decltype(dim)::value, 1>(
         policy, scale, [&](int rows) { return policy.Grid(rows, num_kv); }, stream);
   });
 }

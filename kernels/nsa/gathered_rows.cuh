@@ -6,18 +6,21 @@
 namespace videonsa::cuda {
 
 inline constexpr int kGatherWarps = kTileThreads / 32;
-inline constexpr int kSliceRows = 32;  ///< rows a warp multiplies at a time
-inline constexpr int kItemRows = 512;  ///< rows one CTA passes by its block
+inline constexpr int kSliceRows = 32;     ///< rows a warp multiplies at a time
+inline constexpr int kItemRows = 1024;    ///< rows one CTA passes by its block
+inline constexpr int kItemEntries = 512;  ///< and entries that they belong to
 
-/// What one CTA does: `count` entries from `first` on chose `block`.
-struct Item {
+/// What one CTA does: `count` entries from `first` on chose `block` of the y-th KV head.
+struct alignas(16) Item {
   int block;
+  int page;
   int first;
   int count;
-  int unused;
+  int y;
 };
 
-/// Rows [begin, end) of the call. KV head y means the y-th of the launch.
+/// Rows [begin, end) of the call. KV head y means the y-th of the launch. Entries are sorted by
+/// block, and so are their partial results: those who multiply write them one after the other.
 struct GatherTask {
   SelectedPolicy<__nv_bfloat16> rows;
   int begin = 0;
@@ -26,16 +29,18 @@ struct GatherTask {
   int num_blocks = 0;
   int max_items = 0;
   int group_stride = 0;         // partial rows of one entry
-  int* counts = nullptr;        // [num_kv, num_blocks], zero at first
+  int query_stride = 0;         // in units of 8 elements
+  int* counts = nullptr;        // [num_kv, num_blocks], number of items, items taken; zero at first
   int* starts = nullptr;        // [num_kv, num_blocks]
-  int* ranks = nullptr;         // [num_kv, rows * count] place among the entries of its block
-  int* entries = nullptr;       // [num_kv, rows * count] row * count + place in the row's list
-  Item* items = nullptr;        // [num_kv, max_items]
-  int* num_items = nullptr;     // [num_kv]
+  int* places = nullptr;        // [num_kv, rows * count] at first among the entries of its block
+  int* entries = nullptr;       // [num_kv, rows * count] row of the chunk
+  Item* items = nullptr;        // [max_items]
   uint16_t* partial = nullptr;  // [num_kv, rows * count, group_stride, head_dim] bf16
-  float* lse2 = nullptr;        // [num_kv, rows * count, group_stride]
+  // log2 of the largest weight, and the sum of weights relative to it, for every partial row.
+  float2* sums = nullptr;
 
   __device__ int KvHead(int y) const { return rows.kv_first + y * rows.kv_step; }
+  __device__ int* NumItems() const { return counts + num_kv * num_blocks; }
   __device__ int PerKv() const { return (end - begin) * rows.count; }
   // Block of entry i (row-major in the chunk), -1 if there is none.
   __device__ int BlockOf(int y, int i) const {
@@ -43,7 +48,14 @@ struct GatherTask {
     if (!rows.Alive(row)) return -1;
     return rows.blocks[(row * rows.num_kv_heads + KvHead(y)) * rows.count + i % rows.count];
   }
+  __device__ KeyTile<__nv_bfloat16> TileOf(const Item& item, int kv_head) const {
+    return rows.TileAt(item.page, item.block, kv_head);
+  }
 };
+
+/// row / group of rows of an item by a product.
+__device__ inline int InverseOf(int group) { return 65535 / group + 1; }
+__device__ inline int Quotient(int row, int inverse_group) { return row * inverse_group >> 16; }
 
 template <int kDim>
 struct GatherLayout {
@@ -65,10 +77,10 @@ class GatherWarp {
   __device__ GatherWarp(const GatherTask& task, const Item& item, char* shared)
       : t_(task),
         item_(item),
-        y_(blockIdx.y),
-        kv_head_(task.KvHead(blockIdx.y)),
+        kv_head_(task.KvHead(item.y)),
+        base_(int64_t{item.y} * task.PerKv()),
         group_(task.rows.Group(kv_head_)),
-        inverse_group_(65535 / group_ + 1),
+        inverse_group_(InverseOf(group_)),
         k_(reinterpret_cast<uint16_t*>(shared)),
         v_(k_ + Layout::kTileBytes / 2),
         slices_(shared + 2 * Layout::kTileBytes +
@@ -110,11 +122,10 @@ class GatherWarp {
     RowPlace place;
     const int row = first + lane_;
     if (row >= rows) return place;
-    const int token = row * inverse_group_ >> 16;  // row / group_
+    const int token = Quotient(row, inverse_group_);
     const int g = row - token * group_;
-    const int entry = t_.entries[int64_t{y_} * t_.PerKv() + item_.first + token];
-    const int call_row = t_.begin + entry / t_.rows.count;
-    place.to = entry * t_.group_stride + g;
+    const int call_row = t_.begin + t_.entries[base_ + item_.first + token];
+    place.to = (item_.first + token) * t_.group_stride + g;
     place.visible = min(kTileKeys, t_.rows.row_begin + call_row - item_.block * kTileKeys + 1);
     if (t_.rows.zero_unless != nullptr && !t_.rows.zero_unless[call_row]) return place;
     const int head = t_.rows.heads == HeadMap::kSlots
@@ -129,9 +140,7 @@ class GatherWarp {
   }
 
   __device__ void LoadBlock() const {
-    RowsCta cta;
-    cta.kv_head = kv_head_;
-    const KeyTile<__nv_bfloat16> tile = t_.rows.PageTile(cta, item_.block);
+    const KeyTile<__nv_bfloat16> tile = t_.TileOf(item_, kv_head_);
     for (int i = threadIdx.x; i < kTileKeys * Layout::kPieces; i += kTileThreads) {
       const int key = i / Layout::kPieces, piece = i % Layout::kPieces;
       const bool live = key < tile.live && (tile.keep == nullptr || tile.keep[key] != 0);
@@ -164,8 +173,7 @@ class GatherWarp {
     float s[2][kKeyTiles][4] = {};
     Score(q, s);
     uint32_t p[2][kKeyTiles / 2][4];
-    float inverse[2][2];
-    Softmax(place, log2_scale, s, p, inverse);
+    Softmax(place, log2_scale, s, p);
     float out[2][kDimTiles][4] = {};
     AddValues(p, out);
     __syncwarp();  // the queries have been read; their room takes the results
@@ -176,13 +184,13 @@ class GatherWarp {
         uint16_t* row = q + (m * 16 + half * 8 + lane_ / 4) * Layout::kStride + (lane_ & 3) * 2;
 #pragma unroll
         for (int n = 0; n < kDimTiles; ++n) {
-          *reinterpret_cast<uint32_t*>(row + n * 8) = PackBf16(
-              out[m][n][half * 2] * inverse[m][half], out[m][n][half * 2 + 1] * inverse[m][half]);
+          *reinterpret_cast<uint32_t*>(row + n * 8) =
+              PackBf16(out[m][n][half * 2], out[m][n][half * 2 + 1]);
         }
       }
     }
     __syncwarp();
-    const int64_t base = int64_t{y_} * t_.PerKv() * t_.group_stride;
+    const int64_t base = base_ * t_.group_stride;
 #pragma unroll
     for (int i = 0; i < Layout::kPieces; ++i) {
       const int at = i * 32 + lane_;
@@ -218,10 +226,10 @@ class GatherWarp {
     }
   }
 
-  // Weights relative to the block's maximum; 1 / sum, and the log-sum-exp into memory.
+  // Weights relative to the block's maximum; it and their sum go into memory.
   __device__ void Softmax(const RowPlace& place, float log2_scale, float (&s)[2][kKeyTiles][4],
-                          uint32_t (&p)[2][kKeyTiles / 2][4], float (&inverse)[2][2]) const {
-    const int64_t base = int64_t{y_} * t_.PerKv() * t_.group_stride;
+                          uint32_t (&p)[2][kKeyTiles / 2][4]) const {
+    const int64_t base = base_ * t_.group_stride;
     const bool whole = __all_sync(kFullWarp, place.visible >= kTileKeys);
 #pragma unroll
     for (int m = 0; m < 2; ++m) {
@@ -240,29 +248,16 @@ class GatherWarp {
             }
           }
         }
-        float top = kMinusInf;
+        const float top = RowTop(s[m], half, kMinusInf);
+        const float highest = top == kMinusInf ? 0.0f : top * log2_scale;
+        float sum = RowWeights(s[m], half, log2_scale, highest);
 #pragma unroll
         for (int n = 0; n < kKeyTiles; ++n) {
-          top = fmaxf(top, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
-        }
-        top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(kFullWarp, top, 2));
-        const float shift = top == kMinusInf ? 0.0f : -top * log2_scale;
-        float sum = 0;
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& x = s[m][n][half * 2 + i];
-            x = FastExp2(fmaf(x, log2_scale, shift));
-            sum += x;
-          }
           p[m][n / 2][(n & 1) * 2 + half] = PackBf16(s[m][n][half * 2], s[m][n][half * 2 + 1]);
         }
         sum += __shfl_xor_sync(kFullWarp, sum, 1);
         sum += __shfl_xor_sync(kFullWarp, sum, 2);
-        inverse[m][half] = sum > 0 ? 1.0f / sum : 0.0f;
-        if (to >= 0 && (lane_ & 3) == 0) t_.lse2[base + to] = log2f(sum) - shift;
+        if (to >= 0 && (lane_ & 3) == 0) t_.sums[base + to] = make_float2(highest, sum);
       }
     }
   }
@@ -287,8 +282,8 @@ class GatherWarp {
 
   const GatherTask& t_;
   const Item item_;
-  const int y_;
   const int kv_head_;
+  const int64_t base_;  // of the KV head's entries
   const int group_;
   const int inverse_group_;
   uint16_t* const k_;
@@ -301,8 +296,8 @@ template <int kDim>
 __global__ void __launch_bounds__(kTileThreads, 2)
     GatherKernel(const __grid_constant__ GatherTask task, float log2_scale) {
   extern __shared__ __align__(16) char shared[];
-  if (static_cast<int>(blockIdx.x) >= task.num_items[blockIdx.y]) return;
-  const Item item = task.items[int64_t{blockIdx.y} * task.max_items + blockIdx.x];
+  if (static_cast<int>(blockIdx.x) >= *task.NumItems()) return;
+  const Item item = task.items[blockIdx.x];
   GatherWarp<kDim>(task, item, shared).Run(log2_scale);
 }
 

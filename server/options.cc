@@ -19,6 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "runtime/api/device_names.h"
 #include "runtime/base/error.h"
 #include "server/byte_size.h"
 #include "server/listen_address.h"
@@ -208,21 +209,26 @@ void AddModelRows(std::vector<Row>& rows) {
                                            ? "lmms_eval"
                                            : "qwen_vl_utils");
                   }});
-  rows.push_back({"device", "", "one of auto, cpu, cuda, cuda:N",
-                  "Where the model runs; auto: GPU 0 if it can be used, else the CPU.", false,
-                  [](ServerOptions& options, absl::string_view value) {
-                    absl::string_view rest = value;
-                    int ordinal = 0;
-                    const bool gpu = absl::ConsumePrefix(&rest, "cuda:")
-                                         ? absl::SimpleAtoi(rest, &ordinal) && ordinal >= 0
-                                         : value == "cuda";
-                    if (!gpu && value != "auto" && value != "cpu") {
-                      return BadValue("device", value, "one of auto, cpu, cuda, cuda:N");
-                    }
-                    options.runtime.device = std::string(value);
-                    return absl::OkStatus();
-                  },
-                  [](const ServerOptions& options) { return options.runtime.device; }});
+  rows.push_back(
+      {"device", "", "auto, cpu, cuda, cuda:all or a list like cuda:0,cuda:1",
+       "Where the model runs: a worker for each GPU named, or for each --tensor-parallel "
+       "of them; cuda: the first ones; auto: those if they can be used, else the CPU.",
+       false,
+       [](ServerOptions& options, absl::string_view value) {
+         const absl::Status status = ParseDeviceNames(value).status();
+         if (value.empty() || !status.ok()) {
+           return BadValue("device", value,
+                           "auto, cpu, cuda, cuda:all or a list like cuda:0,cuda:1, "
+                           "every GPU once");
+         }
+         options.runtime.device = std::string(value);
+         return absl::OkStatus();
+       },
+       [](const ServerOptions& options) { return options.runtime.device; }});
+  rows.push_back(Number<int>("tensor-parallel", "ranks", 1, 8,
+                             VNSA_FIELD(int, runtime.tensor_parallel),
+                             "Ranks that share one model: a GPU each, or groups of the CPU's "
+                             "threads; must divide the model's KV heads."));
   rows.push_back(Number<int>("threads", "threads", 0, 1024, VNSA_FIELD(int, runtime.cpu_threads),
                              "Threads that compute; 0: all cores."));
   rows.push_back(Number<int>("cpu-workers", "workers", 1, 64, VNSA_FIELD(int, runtime.cpu_workers),

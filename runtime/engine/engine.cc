@@ -58,7 +58,7 @@ Engine::Engine(const EngineOptions& options, std::vector<std::unique_ptr<Executo
                const Clock& clock, EngineMetrics metrics, ExecutorFactory restart,
                std::function<void(int)> on_worker_start)
     : options_(WithWorkers(options, executors.size(), restart != nullptr)),
-      info_(executors.front()->info()),
+      info_(CommonInfo(executors)),
       clock_(clock),
       open_(options.max_running, options.max_waiting),
       inbox_(OpenRequests::kMessagesPerRequest * open_.capacity() * 2 + kInboxSlack),
@@ -71,7 +71,6 @@ Engine::Engine(const EngineOptions& options, std::vector<std::unique_ptr<Executo
     num_serving_ = options_.num_workers;
   }
   for (int i = 0; i < options_.num_workers; ++i) {
-    VNSA_CHECK_EQ(executors[i]->info().num_pages, info_.num_pages) << "worker " << i;
     workers_.push_back(
         std::make_unique<Worker>(std::move(executors[i]),
                                  Worker::Options{.index = i,

@@ -29,7 +29,7 @@ class Engine {
   /// A worker whose executor fails ends what runs on it with UNAVAILABLE and opens another executor
   /// by `restart`, if there is one; the others go on. `on_worker_start` is called first by each
   /// worker's thread, with its index.
-  /// Requires: at least one executor; all have equal info().
+  /// Requires: at least one executor, all of one model; pages that not all have are not used.
   Engine(const EngineOptions& options, std::vector<std::unique_ptr<Executor>> executors,
          const Clock& clock, EngineMetrics metrics = {}, ExecutorFactory restart = nullptr,
          std::function<void(int)> on_worker_start = nullptr);

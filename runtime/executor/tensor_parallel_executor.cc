@@ -16,11 +16,9 @@ namespace {
 
 // What every rank has; bytes of all of them.
 ExecutorInfo Together(const std::vector<std::unique_ptr<Executor>>& ranks) {
-  ExecutorInfo info = ranks[0]->info();
+  ExecutorInfo info = CommonInfo(ranks);
   for (size_t i = 1; i < ranks.size(); ++i) {
     const ExecutorInfo& own = ranks[i]->info();
-    info.num_pages = std::min(info.num_pages, own.num_pages);
-    info.max_context_tokens = std::min(info.max_context_tokens, own.max_context_tokens);
     info.page_bytes += own.page_bytes;
     info.hidden_row_bytes += own.hidden_row_bytes;
     info.feature_row_bytes += own.feature_row_bytes;

@@ -9,15 +9,13 @@
 #include <thread>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/executor/executor_factory.h"
 #include "runtime/serving/runtime.h"
 #include "runtime/serving/runtime_impl.h"
+#include "runtime/serving/worker_devices.h"
 #include "runtime/telemetry/log.h"
 #include "runtime/text/chat_config.h"
 
@@ -80,6 +78,10 @@ absl::Status CheckOptions(const RuntimeOptions& options) {
   if (options.cpu_workers < 1 || options.cpu_workers > 64) {
     return InvalidField("cpu_workers", absl::StrCat(options.cpu_workers, " is not in [1, 64]"));
   }
+  if (options.tensor_parallel < 1 || options.tensor_parallel > kMaxTensorParallel) {
+    return InvalidField("tensor_parallel", absl::StrCat(options.tensor_parallel, " is not in [1, ",
+                                                        kMaxTensorParallel, "]"));
+  }
   return absl::OkStatus();
 }
 
@@ -98,41 +100,23 @@ void BindThread(int begin, int count) {
   if (CPU_COUNT(&bound) == count) sched_setaffinity(0, sizeof(bound), &bound);
 }
 
-// "auto", "cpu", "cuda" or "cuda:N". With auto a GPU that cannot be used is said once and left.
-absl::Status ChooseDevice(const std::string& name, ExecutorOptions& executor) {
-  absl::string_view ordinal = name;
-  const bool cuda = absl::ConsumePrefix(&ordinal, "cuda");
-  if (cuda && absl::ConsumePrefix(&ordinal, ":") &&
-      (!absl::SimpleAtoi(ordinal, &executor.device_ordinal) || executor.device_ordinal < 0)) {
-    return InvalidField("device", absl::StrCat("\"", name, "\" names no GPU"));
-  }
-  const bool known = cuda ? name == "cuda" || absl::StartsWith(name, "cuda:")
-                          : name == "auto" || name == "cpu" || name.empty();
-  if (!known) {
-    return InvalidField("device", absl::StrCat("\"", name, "\" is not auto, cpu, cuda or cuda:N"));
-  }
-  Log(LogLevel::kInfo, "workers of this machine", {{"devices", DescribeWorkers()}});
-  executor.device = DeviceKind::kCpu;
-  if (name == "cpu") return absl::OkStatus();
-  if (cuda || CheckGpu(0).ok()) executor.device = DeviceKind::kCuda;
-  return absl::OkStatus();
-}
-
 // Rows of one step when nobody says how many.
 int ChunkTokens(const RuntimeOptions& options, bool gpu) {
   if (options.prefill_chunk_tokens > 0) return options.prefill_chunk_tokens;
   return gpu ? 8192 : 512;
 }
 
-absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options) {
+absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options,
+                                                  DeviceKind device) {
   ExecutorOptions executor;
   executor.model_dir = options.model_dir;
   executor.dummy_weights = options.dummy_weights;
   VNSA_ASSIGN_OR_RETURN(executor.attention, ParseAttentionName(options.attention));
   VNSA_ASSIGN_OR_RETURN(executor.compute_type, ParseComputeType(options.compute_type));
   executor.threads = options.cpu_threads;
-  VNSA_RETURN_IF_ERROR(ChooseDevice(options.device, executor));
-  const bool gpu = executor.device == DeviceKind::kCuda;
+  executor.device = device;
+  executor.tensor_parallel = options.tensor_parallel;
+  const bool gpu = device == DeviceKind::kCuda;
   executor.kv_bytes = options.kv_bytes;  // 0 on a GPU: what is free
   if (executor.kv_bytes == 0 && !gpu) executor.kv_bytes = DefaultKvBytes();
   executor.max_context_tokens = options.max_context_tokens;
@@ -146,50 +130,72 @@ int NumThreads(const RuntimeOptions& options) {
              : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-// What of the threads and the KV memory is worker `worker`'s, and the cores for its threads: with
+// What of devices, threads and KV memory is worker `worker`'s, and the cores for its threads: with
 // them are bound the threads that they start. One worker is not bound: it may use all cores.
 struct WorkerShare {
-  WorkerShare(const RuntimeOptions& options, int worker)
-      : num_workers(options.cpu_workers),
+  WorkerShare(const RuntimeOptions& options, const WorkerPlan& plan, int worker)
+      : num_workers(NumWorkers(options, plan)),
         begin(NumThreads(options) * worker / num_workers),
-        count(std::max(NumThreads(options) * (worker + 1) / num_workers - begin, 1)) {}
+        count(std::max(NumThreads(options) * (worker + 1) / num_workers - begin, 1)) {
+    if (plan.device == DeviceKind::kCuda) gpus = plan.gpus[static_cast<size_t>(worker)];
+  }
+  static int NumWorkers(const RuntimeOptions& options, const WorkerPlan& plan) {
+    return plan.device == DeviceKind::kCuda ? static_cast<int>(plan.gpus.size())
+                                            : options.cpu_workers;
+  }
   void BindThisThread() const {
-    if (num_workers > 1) BindThread(begin, count);
+    if (num_workers > 1 && gpus.empty()) BindThread(begin, count);
   }
   absl::StatusOr<std::unique_ptr<Executor>> Open(ExecutorOptions executor,
                                                  ModelDescription* description) const {
     if (num_workers > 1) executor.threads = count;
     executor.kv_bytes /= num_workers;
+    executor.rank_ordinals = gpus;
+    if (!gpus.empty()) executor.device_ordinal = gpus[0];
     return CreateExecutor(executor, description);
   }
 
   int num_workers, begin, count;
+  std::vector<int> gpus;
 };
 
-absl::Status OpenWorkers(RuntimeOptions options, ModelDescription& description,
+// Opens the workers, those of GPUs side by side: each waits for its own copies.
+absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& description,
                          RuntimeParts& parts) {
-  VNSA_ASSIGN_OR_RETURN(const ExecutorOptions executor, ExecutorOptionsOf(options));
-  if (executor.device == DeviceKind::kCuda) options.cpu_workers = 1;
-  for (int i = 0; i < options.cpu_workers; ++i) {
-    const WorkerShare share(options, i);
-    absl::StatusOr<std::unique_ptr<Executor>> opened = absl::InternalError("");
+  Log(LogLevel::kInfo, "workers of this machine", {{"devices", DescribeWorkers()}});
+  VNSA_ASSIGN_OR_RETURN(const DeviceNames names, ParseDeviceNames(options.device));
+  VNSA_ASSIGN_OR_RETURN(const WorkerPlan plan,
+                        PlanWorkers(names, options.tensor_parallel, GpuView()));
+  VNSA_ASSIGN_OR_RETURN(const ExecutorOptions executor, ExecutorOptionsOf(options, plan.device));
+  const int num_workers = WorkerShare::NumWorkers(options, plan);
+  std::vector<absl::StatusOr<std::unique_ptr<Executor>>> opened(static_cast<size_t>(num_workers));
+  std::vector<std::thread> openers;
+  for (int i = 0; i < num_workers; ++i) {
     // Not on this thread, which shall stay free to run anywhere.
-    std::thread opener([&] {
+    openers.emplace_back([&, i] {
+      const WorkerShare share(options, plan, i);
       share.BindThisThread();
-      opened = share.Open(executor, i == 0 ? &description : nullptr);
+      opened[static_cast<size_t>(i)] = share.Open(executor, i == 0 ? &description : nullptr);
     });
-    opener.join();
-    VNSA_RETURN_IF_ERROR(opened.status());
-    if (i == 0) {
-      parts.executor = *std::move(opened);
-    } else {
-      parts.more_executors.push_back(*std::move(opened));
-    }
+    if (plan.device == DeviceKind::kCpu) openers.back().join();
   }
-  parts.on_worker_start = [options](int i) { WorkerShare(options, i).BindThisThread(); };
-  // A process that lost a GPU cannot use it again: it ends, and its supervisor starts another.
-  if (executor.device == DeviceKind::kCuda) return absl::OkStatus();
-  parts.restart = [=](int i) { return WorkerShare(options, i).Open(executor, nullptr); };
+  for (std::thread& opener : openers) {
+    if (opener.joinable()) opener.join();
+  }
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (auto& worker : opened) {
+    VNSA_RETURN_IF_ERROR(worker.status());
+    executors.push_back(*std::move(worker));
+  }
+  parts.prompt.info = CommonInfo(executors);
+  parts.executor = std::move(executors.front());
+  executors.erase(executors.begin());
+  parts.more_executors = std::move(executors);
+  parts.on_worker_start = [=](int i) { WorkerShare(options, plan, i).BindThisThread(); };
+  // A process that lost a GPU cannot use it again: the other workers go on, and after the last it
+  // ends and its supervisor starts another.
+  if (plan.device == DeviceKind::kCuda) return absl::OkStatus();
+  parts.restart = [=](int i) { return WorkerShare(options, plan, i).Open(executor, nullptr); };
   return absl::OkStatus();
 }
 
@@ -282,9 +288,8 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   VNSA_RETURN_IF_ERROR(OpenWorkers(options, model, parts));
   VNSA_ASSIGN_OR_RETURN(parts.media, MediaLoader::Create(MediaOptionsOf(options, model),
                                                          MediaMetrics::Create(metrics)));
-  const ExecutorInfo& info = parts.executor->info();
+  const ExecutorInfo& info = parts.prompt.info;
   parts.facts = FactsOf(options, model, info);
-  parts.prompt.info = info;
   parts.prompt.chat = chat.tokens;
   parts.prompt.generation = DefaultsOf(options, model);
   parts.prompt.model_salt =

@@ -22,14 +22,17 @@ struct RuntimeOptions {
   bool dummy_weights = false;         ///< --load-format dummy
   std::string attention;              ///< empty: as config.json says; else a semantics name
   std::string compute_type = "auto";  ///< "auto", "fp32" or "bf16"
-  std::string device = "auto";        ///< "auto", "cpu", "cuda" or "cuda:N"
+  std::string device = "auto";        ///< as in runtime/api/device_names.h
+  int tensor_parallel = 1;            ///< ranks of a worker that share its model
   int cpu_threads = 0;                ///< of all workers together; 0: all cores
   int cpu_workers = 1;                ///< groups of threads that each hold the model and pages
-  int64_t kv_bytes = 0;               ///< 0: a quarter of the memory available, at most 4 GiB
-  int64_t max_context_tokens = 0;     ///< 0: the checkpoint's
-  int max_running = 64;               ///< sequences in the engine
-  int max_waiting = 256;              ///< requests in the queue
-  int prefill_chunk_tokens = 0;       ///< 0: 512 on a CPU, 8192 on a GPU
+  /// Of all workers together; 0: a quarter of the memory available, at most 4 GiB, on GPUs what is
+  /// free on each.
+  int64_t kv_bytes = 0;
+  int64_t max_context_tokens = 0;  ///< 0: the checkpoint's
+  int max_running = 64;            ///< sequences in the engine
+  int max_waiting = 256;           ///< requests in the queue
+  int prefill_chunk_tokens = 0;    ///< 0: 512 on a CPU, 8192 on a GPU
   /// Clips whose patches take more are decoded beside the vision tower, this much ahead of it.
   int64_t patch_buffer_bytes = int64_t{32} << 20;
   std::string decoder_binary;  ///< path of videonsa-decoder

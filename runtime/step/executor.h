@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -184,5 +185,16 @@ class Executor {
   /// Forgets the sequence; its pages may be given to another at once.
   virtual void ReleaseSequence(SequenceId sequence) = 0;
 };
+
+/// What all executors of one model have: info() of equal devices, which may differ in memory.
+inline ExecutorInfo CommonInfo(const std::vector<std::unique_ptr<Executor>>& executors) {
+  ExecutorInfo info = executors.front()->info();
+  for (const auto& executor : executors) {
+    info.num_pages = std::min(info.num_pages, executor->info().num_pages);
+    info.max_context_tokens =
+        std::min(info.max_context_tokens, executor->info().max_context_tokens);
+  }
+  return info;
+}
 
 }  // namespace videonsa

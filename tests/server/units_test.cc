@@ -29,13 +29,15 @@ using ::testing::Not;
 
 TEST(Options, ReadsBothForms) {
   const auto line = ParseCommandLine({"--listen=0.0.0.0:1", "--threads", "3", "--kv-bytes=2G",
-                                      "--reflection=false", "--clip-ttl", "90", "--device=cuda:3"});
+                                      "--reflection=false", "--clip-ttl", "90",
+                                      "--device=cuda:3,cuda:1", "--tensor-parallel=2"});
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_EQ(line->options.listen, "0.0.0.0:1");
   EXPECT_EQ(line->options.runtime.cpu_threads, 3);
   EXPECT_EQ(line->options.runtime.kv_bytes, int64_t{2} << 30);
   EXPECT_EQ(line->options.reflection, "false");
-  EXPECT_EQ(line->options.runtime.device, "cuda:3");
+  EXPECT_EQ(line->options.runtime.device, "cuda:3,cuda:1");
+  EXPECT_EQ(line->options.runtime.tensor_parallel, 2);
   EXPECT_EQ(line->options.clips.default_ttl, absl::Seconds(90));
 }
 
@@ -52,6 +54,8 @@ TEST(Options, RefusesWhatItDoesNotKnow) {
                                              {"--device=tpu"},
                                              {"--device=cuda:"},
                                              {"--device=cuda:-1"},
+                                             {"--device=cuda:0,cuda:0"},
+                                             {"--tensor-parallel=0"},
                                              {"--clip-ttl=1"},
                                              {"--default-fps=nan"},
                                              {"--log-level=loud"},

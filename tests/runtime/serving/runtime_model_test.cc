@@ -49,6 +49,66 @@ TEST(CreateRuntime, AnswersAQuestionWithRealParts) {
   EXPECT_EQ((*runtime)->Drain(absl::Seconds(10)), 0);
 }
 
+// Text of the answers to some questions, one of them asked by several at once.
+std::vector<std::string> Answers(Runtime& runtime) {
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (const char* question : {"What is it?", "Who is there and why?", "What is it?"}) {
+    GenerateRequest request = Question(question);
+    request.generation.max_output_tokens = 16;
+    request.generation.ignore_eos = true;
+    sinks.push_back(std::make_shared<RecordingSink>());
+    EXPECT_TRUE(runtime.Submit(std::move(request), sinks.back()).ok());
+  }
+  std::vector<std::string> texts;
+  for (const auto& sink : sinks) {
+    sink->Await();
+    EXPECT_TRUE(sink->status().ok()) << sink->status();
+    texts.push_back(sink->text());
+  }
+  return texts;
+}
+
+TEST(CreateRuntime, AnswersAlikeWithSeveralRanksAndSeveralWorkersOfRanks) {
+  for (const char* semantics : {"dense", "causal_nsa", "released_nsa"}) {
+    test::TemporaryFolder folder;
+    WriteFolder(semantics, folder);
+    std::vector<std::string> alone;
+    for (const auto& [ranks, workers] : {std::pair{1, 1}, {2, 1}, {2, 2}}) {
+      MetricsRegistry metrics;
+      RuntimeOptions options = Options(folder);
+      options.device = "cpu";
+      options.tensor_parallel = ranks;
+      options.cpu_workers = workers;
+      auto runtime = CreateRuntime(options, Clock::Real(), metrics);
+      ASSERT_TRUE(runtime.ok()) << runtime.status();
+      EXPECT_EQ((*runtime)->Stats().workers, workers);
+      const std::vector<std::string> texts = Answers(**runtime);
+      if (alone.empty()) alone = texts;
+      EXPECT_EQ(texts, alone) << semantics << ", " << ranks << " ranks, " << workers << " workers";
+      EXPECT_EQ((*runtime)->Drain(absl::Seconds(10)), 0);
+    }
+  }
+}
+
+TEST(CreateRuntime, RefusesRanksAndDevicesThatDoNotFit) {
+  test::TemporaryFolder folder;
+  WriteFolder("dense", folder);  // two KV heads
+  MetricsRegistry metrics;
+  const auto create = [&](const char* device, int ranks) {
+    RuntimeOptions options = Options(folder);
+    options.device = device;
+    options.tensor_parallel = ranks;
+    return CreateRuntime(options, Clock::Real(), metrics).status();
+  };
+  for (const auto& [device, ranks] :
+       {std::pair{"cpu", 4}, {"cpu", 0}, {"cpu", 9}, {"cuda:1,cuda:1", 1}, {"tpu", 1}}) {
+    const absl::Status status = create(device, ranks);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << device << ", " << ranks;
+    EXPECT_EQ(ReasonOf(status), "FIELD_INVALID") << status;
+  }
+  EXPECT_EQ(create("cuda:4095,cuda:4096", 2).code(), absl::StatusCode::kFailedPrecondition);
+}
+
 TEST(CreateRuntime, RefusesAFolderThatIsNoModel) {
   test::TemporaryFolder folder;
   MetricsRegistry metrics;

@@ -241,7 +241,7 @@ void EngineCore::On(StepDone event) {
   --lane.jobs_in_flight;
   attention_[lane.index] = 1;
   CheckStepComplete(step, event);
-  CountStep(step, event.result, cost_.Observe(step.work, event.result));
+  CountStep(step, event, cost_.Observe(step.work, event.result));
   for (Sequence* sequence : step.members) {
     --sequence->in_flight;
     VNSA_CHECK_GE(sequence->in_flight, 0) << "I7: request " << sequence->request.id;

@@ -176,8 +176,8 @@ class EngineCore {
   void NoteFirstToken(Sequence& sequence, absl::Duration now);
   void ReportProgress(const SubmittedStep& step);
   /// `error` is what CostModel::Observe said.
-  void CountStep(const SubmittedStep& step, const StepResult& result, double error) const;
-  void CountGpu(const StepResult& result) const;
+  void CountStep(const SubmittedStep& step, const StepDone& event, double error) const;
+  void CountGpu(const StepDone& event) const;
   void CountRejected(const absl::Status& status) const;
   void CheckStepComplete(const SubmittedStep& step, const StepDone& event);
   /// Ends a request; idempotent. The sequence may be destroyed.

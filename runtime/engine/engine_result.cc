@@ -51,8 +51,8 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
   return result;
 }
 
-void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result,
-                           double error) const {
+void EngineCore::CountStep(const SubmittedStep& step, const StepDone& event, double error) const {
+  const StepResult& result = event.result;
   const StepPlan& plan = step.plan;
   if (step.members.empty()) return;
   const bool prefills = !plan.prefill.empty() || !plan.vision.empty() || !plan.replay.empty();
@@ -67,15 +67,17 @@ void EngineCore::CountStep(const SubmittedStep& step, const StepResult& result,
   if (error >= 0) metrics_.step_error[i].Observe(error);
   metrics_.feature_cache_queries.Add(static_cast<double>(plan.vision.size()));
   metrics_.feature_cache_hits.Add(static_cast<double>(result.reused_vision.size()));
-  if (info_.gpu >= 0) CountGpu(result);
+  if (info_.gpu >= 0) CountGpu(event);
 }
 
-void EngineCore::CountGpu(const StepResult& result) const {
+void EngineCore::CountGpu(const StepDone& event) const {
+  const StepResult& result = event.result;
   metrics_.gpu_vision_seconds.Add(absl::ToDoubleSeconds(result.vision_time));
   metrics_.gpu_prefill_seconds.Add(absl::ToDoubleSeconds(result.prefill_time));
   metrics_.gpu_decode_seconds.Add(absl::ToDoubleSeconds(result.decode_time));
   metrics_.decode_replays.Add(result.device.decode_replays);
   metrics_.decode_launches.Add(result.device.decode_launches);
+  if (event.worker > 0) return;  // memory is shown of the first worker's GPU
   metrics_.gpu_weight_bytes.Set(static_cast<double>(result.device.weight_bytes));
   metrics_.gpu_kv_bytes.Set(static_cast<double>(result.device.kv_bytes));
   metrics_.gpu_other_bytes.Set(static_cast<double>(result.device.other_bytes));

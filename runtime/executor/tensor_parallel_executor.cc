@@ -205,6 +205,8 @@ AttentionAccount TensorParallelExecutor::Account(SequenceId sequence) const {
       sum.gates[i].window += own.gates[i].window;
     }
     AddTo(sum.block_share, own.block_share);
+    // Of all heads together it is at least this.
+    sum.selected_coverage = std::max(sum.selected_coverage, own.selected_coverage);
   }
   for (BranchPairs& layer : sum.layers) {
     layer.compressed /= count, layer.selected /= count, layer.window /= count;

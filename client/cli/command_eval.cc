@@ -192,9 +192,8 @@ std::string ScoreJson(const EvalScore& score, const Means& means) {
 }
 
 std::string ScoreText(EvalTask task, const EvalScore& score, const Means& means) {
-  std::string out =
-      absl::StrFormat(task == EvalTask::kLongvideobench ? "%-28s %.5f\n" : "%-28s %.2f\n",
-                      score.metric, score.value);
+  const int digits = task == EvalTask::kLongvideobench ? 5 : 2;
+  std::string out = absl::StrFormat("%-28s %.*f\n", score.metric, digits, score.value);
   absl::StrAppend(
       &out, absl::StrFormat("%-28s %d of %d right, %d empty, %d unparsed, %d failed\n", "replies",
                             score.right, score.asked, score.empty, score.unparsed, score.failed));

@@ -8,7 +8,23 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kVector = 4;  // elements one thread handles at a time where rows allow it
+// Elements one thread handles at a time where rows allow it.
+constexpr int kVector = 4;
+constexpr int kWideVector = 8;
+
+// Copies neighbouring bytes in as few pieces of 16 or 8 as there are.
+template <int kBytes>
+__device__ void Move(void* to, const void* from) {
+  if constexpr (kBytes % 16 == 0) {
+#pragma unroll
+    for (int i = 0; i < kBytes / 16; ++i) {
+      static_cast<uint4*>(to)[i] = static_cast<const uint4*>(from)[i];
+    }
+  } else {
+    static_assert(kBytes == 8);
+    *static_cast<uint2*>(to) = *static_cast<const uint2*>(from);
+  }
+}
 
 struct Rows {
   char* data;
@@ -23,38 +39,37 @@ struct Rows {
   template <int kWidth>
   __device__ void Load(int64_t row, int column, float (&x)[kWidth]) const {
     const int64_t at = row * stride + column;
-    if constexpr (kWidth == kVector) {
-      if (is_bf16) {
-        const uint2 pair = *reinterpret_cast<const uint2*>(data + 2 * at);
-        x[0] = __uint_as_float(pair.x << 16);
-        x[1] = __uint_as_float(pair.x & 0xFFFF0000u);
-        x[2] = __uint_as_float(pair.y << 16);
-        x[3] = __uint_as_float(pair.y & 0xFFFF0000u);
-      } else {
-        const float4 four = *reinterpret_cast<const float4*>(data + 4 * at);
-        x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    if constexpr (kWidth == 1) {
+      x[0] = LoadElement(data, is_bf16, at);
+    } else if (is_bf16) {
+      alignas(16) uint32_t pairs[kWidth / 2];
+      Move<kWidth * 2>(pairs, data + 2 * at);
+#pragma unroll
+      for (int i = 0; i < kWidth / 2; ++i) {
+        x[2 * i] = __uint_as_float(pairs[i] << 16);
+        x[2 * i + 1] = __uint_as_float(pairs[i] & 0xFFFF0000u);
       }
     } else {
-      x[0] = LoadElement(data, is_bf16, at);
+      Move<kWidth * 4>(x, data + 4 * at);
     }
   }
   template <int kWidth>
   __device__ void Store(int64_t row, int column, const float (&x)[kWidth]) const {
     const int64_t at = row * stride + column;
-    if constexpr (kWidth == kVector) {
-      if (is_bf16) {
-        *reinterpret_cast<uint2*>(data + 2 * at) =
-            make_uint2(PackBf16(x[0], x[1]), PackBf16(x[2], x[3]));
-      } else {
-        *reinterpret_cast<float4*>(data + 4 * at) = make_float4(x[0], x[1], x[2], x[3]);
-      }
-    } else {
+    if constexpr (kWidth == 1) {
       StoreElement(data, is_bf16, at, x[0]);
+    } else if (is_bf16) {
+      alignas(16) uint32_t pairs[kWidth / 2];
+#pragma unroll
+      for (int i = 0; i < kWidth / 2; ++i) pairs[i] = PackBf16(x[2 * i], x[2 * i + 1]);
+      Move<kWidth * 2>(data + 2 * at, pairs);
+    } else {
+      Move<kWidth * 4>(data + 4 * at, x);
     }
   }
-  bool Aligned() const {
-    const int64_t size = is_bf16 ? 2 : 4;
-    return reinterpret_cast<uintptr_t>(data) % (size * kVector) == 0 && stride % kVector == 0;
+  // Whether rows may be read `width` elements at a time from a multiple of them on.
+  bool Aligned(int width) const {
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % width == 0;
   }
 };
 
@@ -74,7 +89,7 @@ __global__ void RmsNormKernel(Rows x, Rows out, const float* weight, float eps, 
   const int64_t row = blockIdx.x;
   float sum = 0;
   for (int c = threadIdx.x * kWidth; c < columns; c += kThreads * kWidth) {
-    float v[kWidth];
+    alignas(16) float v[kWidth];
     x.Load(row, c, v);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) sum = fmaf(v[i], v[i], sum);
@@ -87,13 +102,20 @@ __global__ void RmsNormKernel(Rows x, Rows out, const float* weight, float eps, 
   for (int i = 0; i < kThreads / 32; ++i) sum += partial[i];
   const float factor = 1.0f / sqrtf(sum / static_cast<float>(columns) + eps);
   for (int c = threadIdx.x * kWidth; c < columns; c += kThreads * kWidth) {
-    float v[kWidth], w[kWidth];
+    alignas(16) float v[kWidth];
+    float w[kWidth];
     x.Load(row, c, v);
     LoadVector(weight, c, w);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) v[i] = v[i] * factor * w[i];
     out.Store(row, c, v);
   }
+}
+
+// Of items of a grid by items of a row; a division of 64 bits costs several of 32.
+__device__ int64_t RowOf(int64_t item, int64_t items, int per_row) {
+  if (items >> 32 != 0) return item / per_row;
+  return static_cast<uint32_t>(item) / static_cast<uint32_t>(per_row);
 }
 
 // The grid walks over (row, group of kWidth columns).
@@ -103,7 +125,7 @@ __global__ void ElementwiseKernel(int64_t rows, int columns, Body body) {
   const int64_t total = rows * per_row;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < total;
        i += int64_t{gridDim.x} * kThreads) {
-    const int64_t row = i / per_row;
+    const int64_t row = RowOf(i, total, per_row);
     body.template Run<kWidth>(row, static_cast<int>(i - row * per_row) * kWidth);
   }
 }
@@ -113,7 +135,8 @@ struct SwiGluBody {
 
   template <int kWidth>
   __device__ void Run(int64_t row, int column) const {
-    float g[kWidth], u[kWidth];
+    alignas(16) float g[kWidth];
+    alignas(16) float u[kWidth];
     gate.Load(row, column, g);
     up.Load(row, column, u);
 #pragma unroll
@@ -130,7 +153,9 @@ struct BiasActBody {
 
   template <int kWidth>
   __device__ void Run(int64_t row, int column) const {
-    float v[kWidth], b[kWidth], before[kWidth];
+    alignas(16) float v[kWidth];
+    alignas(16) float before[kWidth];
+    float b[kWidth];
     x.Load(row, column, v);
     LoadVector(bias, column, b);
     if (accumulate) out.Load(row, column, before);
@@ -155,26 +180,33 @@ struct CopyBody {
     const int64_t source = from == nullptr ? row : from[row];
     const int64_t target = to == nullptr ? row : to[row];
     if (source < 0 || target < 0) return;
-    float v[kWidth];
+    alignas(16) float v[kWidth];
     x.Load(source, column, v);
     out.Store(target, column, v);
   }
 };
 
-template <typename Body>
-CudaStatus LaunchElementwise(int64_t rows, int columns, bool aligned, const Body& body,
+template <int kWidth, typename Body>
+CudaStatus LaunchWidth(int64_t rows, int columns, const Body& body, CudaStream stream) {
+  const int64_t items = rows * (columns / kWidth);
+  const int64_t grid = std::min<int64_t>((items + kThreads - 1) / kThreads, int64_t{1} << 20);
+  ElementwiseKernel<kWidth>
+      <<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(rows, columns, body);
+  return cudaGetLastError();
+}
+
+// aligned(width): whether all rows are.
+template <typename Body, typename Aligned>
+CudaStatus LaunchElementwise(int64_t rows, int columns, const Aligned& aligned, const Body& body,
                              CudaStream stream) {
   if (rows <= 0 || columns <= 0) return cudaSuccess;
-  const bool wide = aligned && columns % kVector == 0;
-  const int64_t items = rows * (wide ? columns / kVector : columns);
-  const int64_t grid = std::min<int64_t>((items + kThreads - 1) / kThreads, int64_t{1} << 20);
-  const auto ctas = static_cast<unsigned>(grid);
-  if (wide) {
-    ElementwiseKernel<kVector><<<ctas, kThreads, 0, stream>>>(rows, columns, body);
-  } else {
-    ElementwiseKernel<1><<<ctas, kThreads, 0, stream>>>(rows, columns, body);
+  if (columns % kWideVector == 0 && aligned(kWideVector)) {
+    return LaunchWidth<kWideVector>(rows, columns, body, stream);
   }
-  return cudaGetLastError();
+  if (columns % kVector == 0 && aligned(kVector)) {
+    return LaunchWidth<kVector>(rows, columns, body, stream);
+  }
+  return LaunchWidth<1>(rows, columns, body, stream);
 }
 
 __global__ void RopeAnglesKernel(CudaRopeAnglesParams p) {
@@ -187,25 +219,33 @@ __global__ void RopeAnglesKernel(CudaRopeAnglesParams p) {
   p.sin[i] = sinf(angle);
 }
 
-// A thread rotates two neighbouring pairs.
+// A thread rotates kWidth neighbouring pairs.
+template <int kWidth>
 __global__ void RopeKernel(Rows x, CudaRopeParams p) {
-  const int half = p.head_dim / 2, steps = half / 2;
-  const int64_t per_row = int64_t{p.num_heads} * steps;
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= p.rows * per_row) return;
-  const int64_t row = i / per_row;
+  const int half = p.head_dim / 2, steps = half / kWidth, per_row = p.num_heads * steps;
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, items = p.rows * per_row;
+  if (i >= items) return;
+  const int64_t row = RowOf(i, items, per_row);
   const int in_row = static_cast<int>(i - row * per_row);
-  const int d = in_row % steps * 2;
+  const int d = in_row % steps * kWidth, column = in_row / steps * p.head_dim + d;
   const int64_t table = (p.order == nullptr ? row : p.order[row]) * half + d;
-  const int64_t low = row * x.stride + int64_t{in_row / steps} * p.head_dim + d;
-#pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const float c = p.cos[table + k], s = p.sin[table + k];
-    const float a = LoadElement(x.data, x.is_bf16, low + k);
-    const float b = LoadElement(x.data, x.is_bf16, low + half + k);
-    StoreElement(x.data, x.is_bf16, low + k, fmaf(-b, s, a * c));
-    StoreElement(x.data, x.is_bf16, low + half + k, fmaf(a, s, b * c));
+  alignas(16) float a[kWidth], b[kWidth], c[kWidth], s[kWidth];
+  x.Load(row, column, a);
+  x.Load(row, column + half, b);
+  if constexpr (kWidth == 1) {
+    c[0] = p.cos[table], s[0] = p.sin[table];
+  } else {
+    Move<kWidth * 4>(c, p.cos + table);
+    Move<kWidth * 4>(s, p.sin + table);
   }
+#pragma unroll
+  for (int k = 0; k < kWidth; ++k) {
+    const float low = fmaf(-b[k], s[k], a[k] * c[k]);
+    b[k] = fmaf(a[k], s[k], b[k] * c[k]);
+    a[k] = low;
+  }
+  x.Store(row, column, a);
+  x.Store(row, column + half, b);
 }
 
 unsigned Ctas(int64_t items) { return static_cast<unsigned>((items + kThreads - 1) / kThreads); }
@@ -217,7 +257,7 @@ CudaStatus LaunchRmsNorm(const CudaRmsNormParams& p, CudaStream stream) {
   if (p.rows <= 0) return cudaSuccess;
   const cuda::Rows x(p.x), out(p.out);
   const auto ctas = static_cast<unsigned>(p.rows);
-  if (x.Aligned() && out.Aligned() && p.columns % cuda::kVector == 0) {
+  if (x.Aligned(cuda::kVector) && out.Aligned(cuda::kVector) && p.columns % cuda::kVector == 0) {
     cuda::RmsNormKernel<cuda::kVector>
         <<<ctas, cuda::kThreads, 0, stream>>>(x, out, p.weight, p.eps, p.columns);
   } else {
@@ -228,20 +268,22 @@ CudaStatus LaunchRmsNorm(const CudaRmsNormParams& p, CudaStream stream) {
 
 CudaStatus LaunchSwiGlu(const CudaSwiGluParams& p, CudaStream stream) {
   const cuda::SwiGluBody body{p.gate, p.up, CudaConstRows(p.out)};
-  const bool aligned = body.gate.Aligned() && body.up.Aligned() && body.out.Aligned();
+  const auto aligned = [&](int width) {
+    return body.gate.Aligned(width) && body.up.Aligned(width) && body.out.Aligned(width);
+  };
   return cuda::LaunchElementwise(p.rows, p.columns, aligned, body, stream);
 }
 
 CudaStatus LaunchBiasAct(const CudaBiasActParams& p, CudaStream stream) {
   const cuda::BiasActBody body{p.x, CudaConstRows(p.out), p.bias, p.unary, p.accumulate};
-  return cuda::LaunchElementwise(p.rows, p.columns, body.x.Aligned() && body.out.Aligned(), body,
-                                 stream);
+  const auto aligned = [&](int width) { return body.x.Aligned(width) && body.out.Aligned(width); };
+  return cuda::LaunchElementwise(p.rows, p.columns, aligned, body, stream);
 }
 
 CudaStatus LaunchCopyRows(const CudaCopyRowsParams& p, CudaStream stream) {
   const cuda::CopyBody body{p.x, CudaConstRows(p.out), p.from, p.to};
-  return cuda::LaunchElementwise(p.rows, p.columns, body.x.Aligned() && body.out.Aligned(), body,
-                                 stream);
+  const auto aligned = [&](int width) { return body.x.Aligned(width) && body.out.Aligned(width); };
+  return cuda::LaunchElementwise(p.rows, p.columns, aligned, body, stream);
 }
 
 CudaStatus LaunchRopeAngles(const CudaRopeAnglesParams& p, CudaStream stream) {
@@ -253,8 +295,17 @@ CudaStatus LaunchRopeAngles(const CudaRopeAnglesParams& p, CudaStream stream) {
 CudaStatus LaunchRope(const CudaRopeParams& p, CudaStream stream) {
   if (p.head_dim % 4 != 0) return cudaErrorInvalidValue;
   if (p.rows <= 0 || p.num_heads <= 0) return cudaSuccess;
-  const int64_t items = p.rows * p.num_heads * (p.head_dim / 4);
-  cuda::RopeKernel<<<cuda::Ctas(items), cuda::kThreads, 0, stream>>>(CudaConstRows(p.x), p);
+  const cuda::Rows x{CudaConstRows(p.x)};
+  const int64_t pairs = p.rows * p.num_heads * (p.head_dim / 2);
+  const auto is_aligned = [](const float* table) {
+    return reinterpret_cast<uintptr_t>(table) % 16 == 0;
+  };
+  constexpr int kWide = cuda::kWideVector;
+  if (p.head_dim % (2 * kWide) == 0 && x.Aligned(kWide) && is_aligned(p.cos) && is_aligned(p.sin)) {
+    cuda::RopeKernel<kWide><<<cuda::Ctas(pairs / kWide), cuda::kThreads, 0, stream>>>(x, p);
+  } else {
+    cuda::RopeKernel<1><<<cuda::Ctas(pairs), cuda::kThreads, 0, stream>>>(x, p);
+  }
   return cudaGetLastError();
 }
 

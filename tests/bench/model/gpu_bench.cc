@@ -2,6 +2,7 @@
 // and length, decode by batch. Needs no gRPC and no FFmpeg.
 //
 // Usage: gpu_bench CONFIG [--attention NAME]... [--tokens N]... [--batch N]... [--cached N]
+//                  [--rows N]   rows of one pass through a layer (8192, the server's default)
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -21,6 +22,7 @@ struct Options {
   std::vector<AttentionSemantics> semantics;
   std::vector<int> tokens, batches;
   int cached = 32768;
+  int rows = 8192;
   int selected_blocks = 32;
   int window_tokens = 256;
 };
@@ -169,7 +171,7 @@ int Main(const Options& options) {
   executor_options.dummy_weights = true;
   executor_options.dummy_config_path = options.config;
   executor_options.kv_bytes = 0;
-  executor_options.max_rows = 8192;
+  executor_options.max_rows = options.rows;
   const absl::Time begin = absl::Now();
   auto executor = ModelExecutor::Create(executor_options);
   if (!executor.ok()) {
@@ -208,14 +210,16 @@ int main(int argc, char** argv) {
       options.batches.push_back(std::atoi(next().c_str()));
     } else if (arg == "--cached") {
       options.cached = std::atoi(next().c_str()) / 64 * 64;
+    } else if (arg == "--rows") {
+      options.rows = std::atoi(next().c_str());
     } else {
       options.config = arg;
     }
   }
-  if (options.config.empty() || options.cached < 128) {
+  if (options.config.empty() || options.cached < 128 || options.rows < 64) {
     std::fprintf(stderr,
                  "usage: gpu_bench CONFIG [--attention dense|causal_nsa|released_nsa]...\n"
-                 "                 [--tokens N]... [--batch N]... [--cached N]\n");
+                 "                 [--tokens N]... [--batch N]... [--cached N] [--rows N]\n");
     return 2;
   }
   return videonsa::bench::Main(options);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/openai/api_error.h"
 #include "client/openai/content_parts.h"
+#include "client/openai/data_urls.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 
@@ -15,7 +16,12 @@ namespace videonsa::openai {
 namespace {
 
 using nlohmann::json;
-using Handler = absl::Status (*)(const std::string& name, const json& value, ChatRequest& out);
+
+// What is being read.
+struct Reading : ChatRequest {
+  DataUrls data;
+};
+using Handler = absl::Status (*)(const std::string& name, const json& value, Reading& out);
 
 absl::Status Invalid(const std::string& name, absl::string_view what) {
   return BadArgument(name, "FIELD_INVALID", absl::StrCat(name, ": ", what));
@@ -37,13 +43,13 @@ absl::StatusOr<int32_t> Int32Of(const std::string& name, const json& value) {
   return Invalid(name, "must be an integer");
 }
 
-absl::Status TakeModel(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeModel(const std::string& name, const json& value, Reading& out) {
   if (!value.is_string()) return Invalid(name, "must be a text");
   out.model = value.get<std::string>();
   return absl::OkStatus();
 }
 
-absl::Status TakeMessage(const json& message, const std::string& where, ChatRequest& out) {
+absl::Status TakeMessage(const json& message, const std::string& where, Reading& out) {
   if (!message.is_object()) return Invalid(where, "must be an object");
   const auto role_at = message.find("role");
   const auto content_at = message.find("content");
@@ -74,7 +80,7 @@ absl::Status TakeMessage(const json& message, const std::string& where, ChatRequ
   v1::Turn& turn = *out.question.add_turns();
   if (role == "user") {
     turn.set_role(v1::Turn::ROLE_USER);
-    return AddContent(*content_at, field, turn);
+    return AddContent(*content_at, field, out.data, turn);
   }
   if (role != "assistant") {
     return Unsupported(absl::StrCat(where, ".role"), "must be system, user or assistant");
@@ -83,7 +89,7 @@ absl::Status TakeMessage(const json& message, const std::string& where, ChatRequ
   return TextOf(*content_at, field, *turn.add_parts()->mutable_text());
 }
 
-absl::Status TakeMessages(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeMessages(const std::string& name, const json& value, Reading& out) {
   if (!value.is_array() || value.empty()) return Invalid(name, "must be an array of messages");
   for (size_t i = 0; i < value.size(); ++i) {
     const absl::Status status = TakeMessage(value[i], absl::StrCat(name, "[", i, "]"), out);
@@ -93,13 +99,13 @@ absl::Status TakeMessages(const std::string& name, const json& value, ChatReques
   return absl::OkStatus();
 }
 
-absl::Status TakeStream(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeStream(const std::string& name, const json& value, Reading& out) {
   if (!value.is_boolean()) return Invalid(name, "must be true or false");
   out.stream = value.get<bool>();
   return absl::OkStatus();
 }
 
-absl::Status TakeStreamOptions(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeStreamOptions(const std::string& name, const json& value, Reading& out) {
   if (!value.is_object()) return Invalid(name, "must be an object");
   for (const auto& [key, item] : value.items()) {
     if (item.is_null() || key == "include_obfuscation") continue;
@@ -113,7 +119,7 @@ absl::Status TakeStreamOptions(const std::string& name, const json& value, ChatR
   return absl::OkStatus();
 }
 
-absl::Status TakeMaxTokens(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeMaxTokens(const std::string& name, const json& value, Reading& out) {
   const absl::StatusOr<int32_t> tokens = Int32Of(name, value);
   if (!tokens.ok()) return tokens.status();
   v1::GenerationConfig& generation = *out.question.mutable_generation();
@@ -126,26 +132,26 @@ absl::Status TakeMaxTokens(const std::string& name, const json& value, ChatReque
 
 // A number of the generation; its range is the server's to judge.
 template <auto set>
-absl::Status TakeFloat(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeFloat(const std::string& name, const json& value, Reading& out) {
   if (!value.is_number()) return Invalid(name, "must be a number");
   (out.question.mutable_generation()->*set)(value.get<float>());
   return absl::OkStatus();
 }
 
-absl::Status TakeTopK(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeTopK(const std::string& name, const json& value, Reading& out) {
   const absl::StatusOr<int32_t> top_k = Int32Of(name, value);
   if (!top_k.ok()) return top_k.status();
   out.question.mutable_generation()->set_top_k(*top_k);
   return absl::OkStatus();
 }
 
-absl::Status TakeSeed(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeSeed(const std::string& name, const json& value, Reading& out) {
   if (!value.is_number_unsigned()) return Invalid(name, "must be an integer of at least 0");
   out.question.mutable_generation()->set_seed(value.get<uint64_t>());
   return absl::OkStatus();
 }
 
-absl::Status TakeStop(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeStop(const std::string& name, const json& value, Reading& out) {
   v1::GenerationConfig& generation = *out.question.mutable_generation();
   if (value.is_string()) {
     generation.add_stop(value.get<std::string>());
@@ -160,34 +166,34 @@ absl::Status TakeStop(const std::string& name, const json& value, ChatRequest& o
 }
 
 // Arguments that change nothing while they have one value.
-absl::Status MustBeOne(const std::string& name, const json& value, ChatRequest&) {
+absl::Status MustBeOne(const std::string& name, const json& value, Reading&) {
   return value == 1 ? absl::OkStatus() : Unsupported(name, "only 1 is supported");
 }
-absl::Status MustBeZero(const std::string& name, const json& value, ChatRequest&) {
+absl::Status MustBeZero(const std::string& name, const json& value, Reading&) {
   return value == 0 ? absl::OkStatus() : Unsupported(name, "only 0 is supported");
 }
-absl::Status MustBeFalse(const std::string& name, const json& value, ChatRequest&) {
+absl::Status MustBeFalse(const std::string& name, const json& value, Reading&) {
   return value == false ? absl::OkStatus() : Unsupported(name, "only false is supported");
 }
-absl::Status MustBeEmpty(const std::string& name, const json& value, ChatRequest&) {
+absl::Status MustBeEmpty(const std::string& name, const json& value, Reading&) {
   const bool empty = (value.is_array() || value.is_object()) && value.empty();
   return empty ? absl::OkStatus() : Unsupported(name, "is not supported");
 }
-absl::Status MustBeText(const std::string& name, const json& value, ChatRequest&) {
+absl::Status MustBeText(const std::string& name, const json& value, Reading&) {
   const bool text = value == json{{"type", "text"}} || value == json::array({"text"});
   return text ? absl::OkStatus() : Unsupported(name, "only plain text is supported");
 }
-absl::Status MustBeNoTool(const std::string& name, const json& value, ChatRequest&) {
+absl::Status MustBeNoTool(const std::string& name, const json& value, Reading&) {
   return value == "none" || value == "auto" ? absl::OkStatus()
                                             : Unsupported(name, "tools are not supported");
 }
-absl::Status Refuse(const std::string& name, const json&, ChatRequest&) {
+absl::Status Refuse(const std::string& name, const json&, Reading&) {
   return Unsupported(name, "is not supported");
 }
-absl::Status Ignore(const std::string&, const json&, ChatRequest&) { return absl::OkStatus(); }
+absl::Status Ignore(const std::string&, const json&, Reading&) { return absl::OkStatus(); }
 
 // {"attention": AttentionConfig, "priority": Priority}, in protobuf's JSON form.
-absl::Status TakeVideonsa(const std::string& name, const json& value, ChatRequest& out) {
+absl::Status TakeVideonsa(const std::string& name, const json& value, Reading& out) {
   if (!value.is_object()) return Invalid(name, "must be an object");
   for (const auto& [key, item] : value.items()) {
     if (key != "attention" && key != "priority") {
@@ -254,11 +260,13 @@ const std::map<std::string, Handler>& Handlers() {
 }  // namespace
 
 absl::StatusOr<ChatRequest> ParseChatRequest(absl::string_view body) {
-  const json root = json::parse(body.begin(), body.end(), nullptr, /*allow_exceptions=*/false);
+  Reading out;
+  out.data = DataUrls(body);
+  const absl::string_view text = out.data.json();
+  const json root = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded() || !root.is_object()) {
     return BadArgument("", "BODY_NOT_JSON", "the body is not a JSON object in UTF-8");
   }
-  ChatRequest out;
   for (const char* needed : {"model", "messages"}) {
     if (!root.contains(needed)) return Invalid(needed, "is missing");
   }
@@ -271,7 +279,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(absl::string_view body) {
     if (value.is_null() && name != "model" && name != "messages") continue;
     if (absl::Status status = handler->second(name, value, out); !status.ok()) return status;
   }
-  return out;
+  return ChatRequest(std::move(static_cast<ChatRequest&>(out)));
 }
 
 }  // namespace videonsa::openai

@@ -39,10 +39,11 @@ absl::Status DecodeData(absl::string_view rest, const std::string& where, std::s
 
 // Sets one of the three sources that clips and pictures have.
 template <typename Input>
-absl::Status SetSource(const std::string& url, const std::string& where, Input& input) {
-  absl::string_view rest = url;
-  if (url.size() >= 5 && absl::EqualsIgnoreCase(rest.substr(0, 5), "data:")) {
-    return DecodeData(rest.substr(5), where, *input.mutable_inline_data());
+absl::Status SetSource(const std::string& url, const DataUrls& data, const std::string& where,
+                       Input& input) {
+  const absl::string_view whole = data.Original(url);
+  if (absl::StartsWithIgnoreCase(whole, "data:")) {
+    return DecodeData(whole.substr(5), where, *input.mutable_inline_data());
   }
   if (absl::StartsWith(url, "clips/")) {
     input.set_clip(url);
@@ -84,7 +85,8 @@ absl::Status SplitUrl(const json& value, const std::string& where, std::string& 
   return absl::OkStatus();
 }
 
-absl::Status AddVideo(const json& value, const std::string& where, v1::Part& part) {
+absl::Status AddVideo(const json& value, const DataUrls& data, const std::string& where,
+                      v1::Part& part) {
   std::string url;
   json rest;
   if (absl::Status status = SplitUrl(value, where, url, rest); !status.ok()) return status;
@@ -92,10 +94,11 @@ absl::Status AddVideo(const json& value, const std::string& where, v1::Part& par
   if (absl::Status status = MergeFields(rest, where, *clip.mutable_sampling()); !status.ok()) {
     return status;
   }
-  return SetSource(url, absl::StrCat(where, ".url"), clip);
+  return SetSource(url, data, absl::StrCat(where, ".url"), clip);
 }
 
-absl::Status AddImage(const json& value, const std::string& where, v1::Part& part) {
+absl::Status AddImage(const json& value, const DataUrls& data, const std::string& where,
+                      v1::Part& part) {
   std::string url;
   json rest;
   if (absl::Status status = SplitUrl(value, where, url, rest); !status.ok()) return status;
@@ -115,10 +118,11 @@ absl::Status AddImage(const json& value, const std::string& where, v1::Part& par
     }
   }
   if (absl::Status status = MergeFields(rest, where, image); !status.ok()) return status;
-  return SetSource(url, absl::StrCat(where, ".url"), image);
+  return SetSource(url, data, absl::StrCat(where, ".url"), image);
 }
 
-absl::Status AddPart(const json& item, const std::string& where, v1::Turn& turn) {
+absl::Status AddPart(const json& item, const DataUrls& data, const std::string& where,
+                     v1::Turn& turn) {
   if (!item.is_object()) return Invalid(where, "must be an object with a type");
   const auto type = item.find("type");
   if (type == item.end() || !type->is_string()) {
@@ -139,8 +143,8 @@ absl::Status AddPart(const json& item, const std::string& where, v1::Turn& turn)
   const auto value = item.find(name);
   const std::string field = absl::StrCat(where, ".", name);
   if (value == item.end()) return Invalid(field, "is missing");
-  if (name == "video_url") return AddVideo(*value, field, *turn.add_parts());
-  if (name == "image_url") return AddImage(*value, field, *turn.add_parts());
+  if (name == "video_url") return AddVideo(*value, data, field, *turn.add_parts());
+  if (name == "image_url") return AddImage(*value, data, field, *turn.add_parts());
   if (!value->is_string()) return Invalid(field, "must be a text");
   turn.add_parts()->set_text(value->get<std::string>());
   return absl::OkStatus();
@@ -148,7 +152,8 @@ absl::Status AddPart(const json& item, const std::string& where, v1::Turn& turn)
 
 }  // namespace
 
-absl::Status AddContent(const json& content, const std::string& where, v1::Turn& turn) {
+absl::Status AddContent(const json& content, const std::string& where, const DataUrls& data,
+                        v1::Turn& turn) {
   if (content.is_string()) {
     turn.add_parts()->set_text(content.get<std::string>());
     return absl::OkStatus();
@@ -157,7 +162,7 @@ absl::Status AddContent(const json& content, const std::string& where, v1::Turn&
     return Invalid(where, "must be a text or an array of parts");
   }
   for (size_t i = 0; i < content.size(); ++i) {
-    const absl::Status status = AddPart(content[i], absl::StrCat(where, "[", i, "]"), turn);
+    const absl::Status status = AddPart(content[i], data, absl::StrCat(where, "[", i, "]"), turn);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -165,7 +170,8 @@ absl::Status AddContent(const json& content, const std::string& where, v1::Turn&
 
 absl::Status TextOf(const json& content, const std::string& where, std::string& text) {
   v1::Turn turn;
-  if (absl::Status status = AddContent(content, where, turn); !status.ok()) return status;
+  if (absl::Status status = AddContent(content, where, DataUrls(), turn); !status.ok())
+    return status;
   text.clear();
   for (const v1::Part& part : turn.parts()) {
     if (part.content_case() != v1::Part::kText) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "client/openai/data_urls.h"
 #include "nlohmann/json.hpp"
 #include "videonsa/v1/video_qa.pb.h"
 
@@ -14,8 +15,9 @@ namespace videonsa::openai {
 /// `where` is the argument's name for errors, "messages[3].content". A `video_url` object may hold
 /// the fields of VideoSampling beside its `url`; an `image_url` object `detail`, `max_pixels` and
 /// `min_pixels`. URLs: "data:…;base64,…", "clips/ID", "http://…", "https://…".
-/// Errors: INVALID_ARGUMENT naming the part.
-absl::Status AddContent(const nlohmann::json& content, const std::string& where, v1::Turn& turn);
+/// `data` holds the URLs that were taken out of the body. Errors: INVALID_ARGUMENT naming the part.
+absl::Status AddContent(const nlohmann::json& content, const std::string& where,
+                        const DataUrls& data, v1::Turn& turn);
 
 /// The text of a message that may hold nothing else (system, assistant). Errors as above.
 absl::Status TextOf(const nlohmann::json& content, const std::string& where, std::string& text);

@@ -22,6 +22,8 @@ namespace {
 constexpr absl::Duration kModelAge = absl::Seconds(30);
 constexpr absl::Duration kHealthTime = absl::Seconds(2);
 constexpr absl::Duration kDrainLook = absl::Milliseconds(50);
+// What a caller only announces costs at most this.
+constexpr size_t kReservedBody = size_t{1} << 20;
 
 absl::Status Full(absl::string_view what) {
   return client::LocalError(absl::StatusCode::kUnavailable, "FRONT_FULL", what);
@@ -57,6 +59,7 @@ absl::Status ReadBody(const httplib::Request& request, const httplib::ContentRea
       announced > limit) {
     refused = too_large;
   }
+  body.reserve(std::min(announced, kReservedBody));
   const bool complete = refused.ok() && reader([&](const char* data, size_t size) {
                           if (body.size() + size > limit) {
                             refused = too_large;

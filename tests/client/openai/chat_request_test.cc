@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/error.h"
+#include "client/openai/data_urls.h"
 
 namespace videonsa::openai {
 namespace {
@@ -18,6 +19,58 @@ std::string Body(const std::string& more) {
 std::string WithContent(const std::string& content) {
   return absl::StrCat(R"({"model": "m", "messages": [{"role": "user", "content": )", content,
                       "}]}");
+}
+
+// The body with `url` as its clip, as a caller may write it.
+std::string BodyWithClip(const std::string& url) {
+  return absl::StrCat(R"({"model": "m", "messages": [{"role": "user", "content": [)",
+                      R"({"type": "video_url", "video_url": {"url" : ")", url,
+                      R"(", "num_frames": 4}}, {"type": "text", "text": "What?"}]}]})");
+}
+
+TEST(DataUrls, LargeOnesGoAroundTheParserAndMeanTheSame) {
+  for (const size_t size : {10u, 3000u, 3100u, 100'000u}) {
+    std::string bytes;
+    for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(i * 7));
+    const std::string url = absl::StrCat("data:video/mp4;base64,", absl::Base64Escape(bytes));
+    const std::string body = BodyWithClip(url);
+    EXPECT_EQ(DataUrls(body).json().size() < body.size(), url.size() >= DataUrls::kLeastBytes);
+    const auto request = ParseChatRequest(body);
+    ASSERT_TRUE(request.ok()) << request.status();
+    const v1::ClipInput& clip = request->question.turns(0).parts(0).clip();
+    EXPECT_EQ(clip.inline_data(), bytes);
+    EXPECT_EQ(clip.sampling().num_frames(), 4);
+    EXPECT_EQ(request->question.turns(0).parts(1).text(), "What?");
+  }
+}
+
+TEST(DataUrls, OnlyUrlsAreTakenOutAndOnlyPlainOnes) {
+  const std::string data = absl::StrCat("data:text/plain;base64,", std::string(8000, 'A'));
+  const auto text_of = [](const std::string& body) {
+    const auto request = ParseChatRequest(body);
+    EXPECT_TRUE(request.ok()) << request.status();
+    return request.ok() ? request->question.turns(0).parts(0).text() : "";
+  };
+  // A text that looks like one, as a value, in an array and behind an escaped quote, stays a text.
+  const std::string head = R"({"model": "m", "messages": [{"role": "user", "content": )";
+  EXPECT_EQ(text_of(absl::StrCat(head, "\"", data, "\"}]}")), data);
+  EXPECT_EQ(text_of(absl::StrCat(head, R"("\"url\": \")", data, R"(\""}]})")),
+            absl::StrCat("\"url\": \"", data, "\""));
+  EXPECT_EQ(text_of(absl::StrCat(head, R"("\\"}], "user": ")", data, "\"}")), "\\");
+  EXPECT_EQ(text_of(absl::StrCat(head, R"("data:#0"}], "user": ")", data, "\"}")), "data:#0");
+  // What is not plain is the parser's: an escape is decoded, a control character refused.
+  const std::string escaped = absl::StrCat("data:video/mp4;base64,", std::string(8000, 'A'));
+  std::string slash = escaped;
+  slash.replace(5, 6, "video\\/");
+  EXPECT_EQ(DataUrls(BodyWithClip(slash)).json(), BodyWithClip(slash));
+  EXPECT_EQ(ParseChatRequest(BodyWithClip(slash))->question.SerializeAsString(),
+            ParseChatRequest(BodyWithClip(escaped))->question.SerializeAsString());
+  EXPECT_FALSE(ParseChatRequest(BodyWithClip(escaped + "\n")).ok());
+  EXPECT_FALSE(ParseChatRequest(BodyWithClip(escaped + "\x80")).ok());
+  EXPECT_FALSE(ParseChatRequest(BodyWithClip(escaped + "%")).ok());
+  EXPECT_FALSE(ParseChatRequest(BodyWithClip("data:#0")).ok());
+  EXPECT_FALSE(ParseChatRequest(BodyWithClip(escaped).substr(0, 5000)).ok());
+  EXPECT_FALSE(ParseChatRequest(BodyWithClip(escaped) + "\"").ok());
 }
 
 TEST(ChatRequestTest, TranslatesTurnsAndGeneration) {

@@ -63,7 +63,9 @@ void EngineCore::ReleaseEnded(Lane& lane, WorkerJob& job) {
   std::vector<Sequence*> unknown;  // ended before the worker was told of them
   std::erase_if(lane.ended, [&](Sequence* sequence) {
     if (sequence->in_flight > 0) return false;
-    if (sequence->end_status.ok()) lane.admission->PublishAnswer(*sequence);
+    // A stay that has sampled nothing may not have all rows of the answer that it came with.
+    const bool complete = sequence->output_tokens > sequence->kept_tokens;
+    if (sequence->end_status.ok() && complete) lane.admission->PublishAnswer(*sequence);
     // The worker does jobs in order: it forgets the sequence before a later plan uses its pages.
     Unadmit(*sequence);
     const auto same = [&](const SequenceSpec& spec) { return spec.id == sequence->id(); };

@@ -94,6 +94,7 @@ class PreemptionTest : public EngineCoreTest {
     }
     ASSERT_TRUE(stream.finished());
   }
+  std::shared_ptr<SessionPin> pin_ = std::make_shared<SessionPin>(SessionId{9});
   int64_t preemptions() const { return core_->Snapshot().preemptions; }
 };
 
@@ -353,6 +354,40 @@ TEST_F(PreemptionTest, SessionsKeepTheirPagesAndTheLastTurnIsTheSame) {
   EXPECT_EQ(stream->result().usage.cached_prompt_tokens, 0);
   EXPECT_GE(pin->pages, held);
   core_->Handle(UnpinMessage{SessionId{1}});
+}
+
+TEST_F(PreemptionTest, RowsThatWereNotReplayedAreNotKeptForLaterTurns) {
+  options_.step.prefill_tokens = 64;
+  Start();
+  PromptShape shape = Long();
+  shape.text_after = 100;
+  shape.max_output_tokens = 400;
+  const auto turn = [&](uint64_t id, std::unique_ptr<PreparedPrompt> prompt, Priority priority) {
+    auto stream = std::make_shared<RecordingStream>();
+    Request request;
+    request.id = RequestId{id};
+    request.tenant = "t";
+    request.priority = priority;
+    request.stream = stream;
+    request.pin = pin_;
+    request.cancelled = std::make_shared<std::atomic<bool>>(false);
+    core_->Handle(SubmitMessage{std::move(request), 0});
+    core_->Handle(ReadyMessage{RequestId{id}, std::move(prompt)});
+    return stream;
+  };
+  const auto first = turn(1, MakePrompt(shape), Priority::kBatch);
+  while (first->tokens().size() < 150) Step();
+  const auto interactive = Ask(2, Big(), Priority::kInteractive);
+  StepUntil(*interactive);
+  while (core_->Snapshot().running == 0) Step();
+  core_->Handle(StopMessage{RequestId{1}});  // before its answer has run again
+  StepUntil(*first);
+  const std::vector<int32_t> said = first->tokens();
+  EXPECT_GE(said.size(), 150u);
+  const auto again = turn(3, ContinuePrompt(shape, said), Priority::kStandard);
+  StepUntil(*again);
+  EXPECT_EQ(again->tokens(),
+            FakeExecutor::AnswerAlone(ContinuePrompt(shape, said)->spec, fake_.info));
 }
 
 }  // namespace

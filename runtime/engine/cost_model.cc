@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 
@@ -67,12 +68,20 @@ OnlineFit<3> DecodePrior(const ExecutorInfo& info) {
 }  // namespace
 
 template <int N>
-OnlineFit<N>::OnlineFit(const Features& prior, const Features& typical) : theta_(prior) {
+OnlineFit<N>::OnlineFit(const Features& prior, const Features& typical)
+    : theta_(prior), typical_(typical) {}
+
+template <int N>
+void OnlineFit<N>::Begin(const Features& x, double y) {
+  // How fast this machine is nobody knows before; how its costs compare, the prior does.
+  const double guess = Predict(x);
+  for (double& value : theta_) value *= guess > 0 ? y / guess : 1;
+  const double usual = Predict(typical_);
   for (int i = 0; i < N; ++i) {
     gram_[i].fill(0);
     // Every coefficient is believed on its own, at the size the feature usually has.
-    gram_[i][i] = kPriorWeight * typical[i] * typical[i];
-    moment_[i] = gram_[i][i] * prior[i];
+    gram_[i][i] = kPriorWeight * typical_[i] * typical_[i] / (usual * usual);
+    moment_[i] = gram_[i][i] * theta_[i];
   }
 }
 
@@ -85,9 +94,11 @@ double OnlineFit<N>::Predict(const Features& x) const {
 
 template <int N>
 void OnlineFit<N>::Observe(const Features& x, double y) {
+  if (y <= 0) return;
+  if (!std::exchange(begun_, true)) Begin(x, y);
   for (int i = 0; i < N; ++i) {
-    for (int j = 0; j < N; ++j) gram_[i][j] = kForget * gram_[i][j] + x[i] * x[j];
-    moment_[i] = kForget * moment_[i] + x[i] * y;
+    for (int j = 0; j < N; ++j) gram_[i][j] = kForget * gram_[i][j] + x[i] * x[j] / (y * y);
+    moment_[i] = kForget * moment_[i] + x[i] / y;
   }
   auto ridged = gram_;
   auto moment = moment_;
@@ -147,7 +158,7 @@ double CostModel::Observe(const StepWork& work, const StepResult& result) {
     overrun_ += kOverrunStep * (above ? kOverrunQuantile : kOverrunQuantile - 1);
     overrun_ = std::clamp(overrun_, 1.0, kMaxOverrun);
   }
-  if (work.vision_patches > 0 && result.reused_vision.empty()) {
+  if (work.vision_patches > 0) {
     vision_.Observe({work.vision_patches}, absl::ToDoubleSeconds(result.vision_time));
   }
   if (work.prefill_tokens > 0) {

@@ -9,22 +9,28 @@
 
 namespace videonsa {
 
-/// A least-squares line through the origin in a few features, with exponential forgetting;
-/// coefficients never below zero.
+/// A line through the origin in a few features with the least squares of relative errors, so that
+/// short steps count as much as long ones and one that was held up counts less; with exponential
+/// forgetting; coefficients never below zero.
 template <int N>
 class OnlineFit {
  public:
   using Features = std::array<double, N>;
-  /// `prior` is believed like a few observations made at `typical`.
+  /// The first observation decides the size of all coefficients together; after it `prior` is
+  /// believed like a few observations made at `typical`.
   OnlineFit(const Features& prior, const Features& typical);
   double Predict(const Features& x) const;
   void Observe(const Features& x, double y);
   const Features& coefficients() const { return theta_; }
 
  private:
+  void Begin(const Features& x, double y);
+
   Features theta_;
-  std::array<std::array<double, N>, N> gram_;  // forgotten sum of x x^T
-  std::array<double, N> moment_;               // forgotten sum of x y
+  Features typical_;
+  bool begun_ = false;
+  std::array<std::array<double, N>, N> gram_{};  // forgotten sum of x x^T / y^2
+  std::array<double, N> moment_{};               // forgotten sum of x / y
 };
 
 /// Work of a step in the units that the cost model fits.
@@ -49,8 +55,9 @@ class CostModel {
   double DecodeSeconds(double rows, double kv_tokens) const;
   double StepSeconds(const StepWork& work) const;
 
-  /// Corrects the model with a finished step; returns how wrong the prediction for it was, as
-  /// |predicted - real| / real, or a negative number if the step took no time.
+  /// Corrects the model with a finished step, all of whose `work` was done; returns how wrong the
+  /// prediction for it was, as |predicted - real| / real, or a negative number if the step took no
+  /// time.
   double Observe(const StepWork& work, const StepResult& result);
 
   /// Steps that the fit has seen; predictions are worth acting on from kCalibratedSteps on.

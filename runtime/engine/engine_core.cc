@@ -241,14 +241,13 @@ void EngineCore::On(StepDone event) {
   --lane.jobs_in_flight;
   attention_[lane.index] = 1;
   CheckStepComplete(step, event);
-  CountStep(step, event, cost_.Observe(step.work, event.result));
+  CountStep(step, event, ObserveCost(step, event));
   for (Sequence* sequence : step.members) {
     --sequence->in_flight;
     VNSA_CHECK_GE(sequence->in_flight, 0) << "I7: request " << sequence->request.id;
   }
   for (const VisionSlice& slice : event.result.reused_vision) {
-    Sequence* sequence = Find(RequestId{slice.sequence.value});
-    if (sequence != nullptr && sequence->preemptions == 0) ++sequence->reused_visuals;
+    if (Sequence* sequence = Find(RequestId{slice.sequence.value})) NoteReused(*sequence, slice);
   }
   ReportProgress(step);
   for (auto& [id, status] : event.rejected) {

@@ -175,7 +175,12 @@ class EngineCore {
   /// The first of a stay.
   void NoteFirstToken(Sequence& sequence, absl::Duration now);
   void ReportProgress(const SubmittedStep& step);
-  /// `error` is what CostModel::Observe said.
+  /// Corrects the cost model by what the step really did; returns what CostModel::Observe said, or
+  /// a negative number if the step is no measure of anything.
+  double ObserveCost(const SubmittedStep& step, const StepDone& event);
+  /// The features of the slice's visual were there: the rest of it costs nothing.
+  void NoteReused(Sequence& sequence, const VisionSlice& slice) const;
+  /// `error` is what ObserveCost said.
   void CountStep(const SubmittedStep& step, const StepDone& event, double error) const;
   void CountGpu(const StepDone& event) const;
   void CountRejected(const absl::Status& status) const;

@@ -275,6 +275,8 @@ void EngineCore::NotePlanned(const StepPlan& plan, SubmittedStep& step) {
     Sequence& sequence = Join(slice.sequence, step);
     SequenceView::VisualView& visual = sequence.visuals_left.front();
     VNSA_CHECK(visual.visual_idx == slice.visual_idx && visual.t_begin == slice.t_begin);
+    step.vision_patches.push_back(static_cast<double>(visual.patches_per_t) *
+                                  (slice.t_end - slice.t_begin));
     visual.t_begin = slice.t_end;
     if (visual.t_begin == visual.t_end) sequence.visuals_left.erase(sequence.visuals_left.begin());
   }

@@ -51,6 +51,33 @@ GenerateResult EngineCore::FinalResult(Sequence& sequence, absl::Duration now) c
   return result;
 }
 
+double EngineCore::ObserveCost(const SubmittedStep& step, const StepDone& event) {
+  // How long a step took says nothing of slices that were left out of it, and all of them were
+  // planned as one sum.
+  if (!event.result.skipped.empty() || !event.rejected.empty()) return -1;
+  StepWork work = step.work;
+  for (const VisionSlice& reused : event.result.reused_vision) {
+    for (size_t i = 0; i < step.plan.vision.size(); ++i) {
+      const VisionSlice& slice = step.plan.vision[i];
+      const bool same = slice.sequence == reused.sequence &&
+                        slice.visual_idx == reused.visual_idx && slice.t_begin == reused.t_begin;
+      if (same) work.vision_patches -= step.vision_patches[i];
+    }
+  }
+  if (work.vision_patches + work.prefill_tokens + work.decode_rows <= 0) return -1;
+  return cost_.Observe(work, event.result);
+}
+
+void EngineCore::NoteReused(Sequence& sequence, const VisionSlice& slice) const {
+  if (sequence.preemptions == 0) ++sequence.reused_visuals;
+  for (SequenceView::VisualView& visual : sequence.visuals_left) {
+    if (visual.visual_idx != slice.visual_idx) continue;
+    const double left = static_cast<double>(visual.patches_per_t) * (visual.t_end - visual.t_begin);
+    sequence.prefill_left = std::max(0.0, sequence.prefill_left - cost_.VisionSeconds(left));
+    visual.patches_per_t = 0;
+  }
+}
+
 void EngineCore::CountStep(const SubmittedStep& step, const StepDone& event, double error) const {
   const StepResult& result = event.result;
   const StepPlan& plan = step.plan;

@@ -18,8 +18,9 @@ namespace videonsa {
 struct SubmittedStep {
   StepPlan plan;
   StepWork work;
-  std::vector<Sequence*> members;  ///< one entry a slice, counted in in_flight (I7)
-  std::vector<Sequence*> due;      ///< whose slice samples a token
+  std::vector<double> vision_patches;  ///< planned, by vision slice
+  std::vector<Sequence*> members;      ///< one entry a slice, counted in in_flight (I7)
+  std::vector<Sequence*> due;          ///< whose slice samples a token
 };
 
 /// The engine's side of one worker: its memory, what runs there, what it was given to do.

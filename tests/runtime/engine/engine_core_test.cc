@@ -97,6 +97,97 @@ TEST_F(EngineCoreTest, DeadlinesEndARequestInEveryPhase) {
   EXPECT_EQ(core_->num_open(), 0);
 }
 
+TEST_F(EngineCoreTest, DeadlinesEndVisionPrefillAndTheMediaStageToo) {
+  options_.step.seconds = 1e-6;  // one unit a step
+  Start();
+  PromptShape shape;
+  shape.frames = 10;
+  shape.text_after = 600;
+  const absl::Duration deadline = absl::Seconds(1);
+  const auto encoding = Ask(1, shape, Priority::kInteractive, deadline);
+  EXPECT_EQ(Step().vision.size(), 1u);
+  shape.frames = 0;
+  shape.seed = 2;
+  const auto prefilling = Ask(2, shape, Priority::kInteractive, deadline);
+  for (int step = 0; step < 6; ++step) Step();
+  auto loading = std::make_shared<RecordingStream>();
+  Request request;
+  request.id = RequestId{3};
+  request.tenant = "t";
+  request.deadline = deadline;
+  request.stream = loading;
+  request.cancelled = std::make_shared<std::atomic<bool>>(false);
+  core_->Handle(SubmitMessage{std::move(request), 0});
+  EXPECT_EQ(core_->Snapshot().waiting_media, 1);
+  EXPECT_EQ(core_->Snapshot().running, 2);
+  std::optional<WorkerJob> under_way = core_->NextJob();
+  clock_.Advance(absl::Seconds(2));
+  core_->Handle(TickMessage{});
+  for (const auto& stream : {encoding, prefilling, loading}) {
+    ASSERT_TRUE(stream->finished());
+    EXPECT_EQ(GetErrorInfo(stream->status())->reason, "DEADLINE_EXPIRED");
+    EXPECT_TRUE(stream->tokens().empty());
+  }
+  if (under_way) {
+    runner_->Run(*std::move(under_way), [this](WorkerEvent event) {
+      std::visit([this](auto&& e) { core_->Handle(EngineMessage(std::move(e))); },
+                 std::move(event));
+    });
+  }
+  while (core_->num_open() > 0) ASSERT_GT(Step().step, 0u);
+  EXPECT_EQ(core_->admission().pool().num_used(), core_->admission().index().size());
+  // Its media may still come; nobody is there.
+  core_->Handle(ReadyMessage{RequestId{3}, MakePrompt(shape)});
+  EXPECT_EQ(core_->num_open(), 0);
+}
+
+TEST_F(EngineCoreTest, OnePageTooFewIsRefusedWithTheNumbersAndOneMoreIsEnough) {
+  PromptShape shape;
+  shape.text_after = 10 * 64 - 20;
+  shape.max_output_tokens = 11;  // the last one takes an eleventh page
+  const std::unique_ptr<PreparedPrompt> prompt = MakePrompt(shape);
+  for (const int pages : {10, 11}) {
+    fake_.info.num_pages = pages;
+    Start();
+    const auto stream = Ask(1, shape);
+    for (int step = 0; step < 100 && !stream->finished(); ++step) Step();
+    ASSERT_TRUE(stream->finished());
+    if (pages == 11) {
+      EXPECT_EQ(stream->tokens(), FakeExecutor::AnswerAlone(prompt->spec, fake_.info));
+      continue;
+    }
+    const std::optional<ErrorInfo> info = GetErrorInfo(stream->status());
+    ASSERT_TRUE(info.has_value());
+    EXPECT_EQ(info->reason, "KV_TOO_SMALL");
+    EXPECT_EQ(core_->num_open(), 0);
+  }
+}
+
+TEST_F(EngineCoreTest, ClocksThatJumpEndOnlyWhatHasADeadline) {
+  Start();
+  PromptShape shape;
+  shape.max_output_tokens = 40;
+  shape.ignore_eos = true;
+  const auto patient = Ask(1, shape);
+  const auto other = Ask(2, shape, Priority::kStandard, clock_.Monotonic() + absl::Hours(1));
+  while (patient->tokens().size() < 5) Step();
+  // An administrator sets the clock: nobody's time passes.
+  for (const absl::Duration jump : {absl::Hours(-30), absl::Hours(500)}) {
+    clock_.JumpWallClock(jump);
+    core_->Handle(TickMessage{});
+    Step();
+    EXPECT_FALSE(other->finished());
+  }
+  // The machine slept.
+  clock_.Advance(absl::Hours(30));
+  core_->Handle(TickMessage{});
+  while (!patient->finished()) ASSERT_GT(Step().step, 0u);
+  ASSERT_TRUE(other->finished());
+  EXPECT_EQ(other->result().finish_reason, FinishReason::kDeadline);
+  EXPECT_EQ(patient->tokens(), FakeExecutor::AnswerAlone(MakePrompt(shape)->spec, fake_.info));
+  EXPECT_EQ(core_->num_open(), 0);
+}
+
 TEST_F(EngineCoreTest, WhatCannotFinishInTimeIsRefusedOnceTheCostIsKnown) {
   fake_.clock = &clock_;
   Start();
@@ -125,6 +216,38 @@ TEST_F(EngineCoreTest, InteractiveRequestsStartBeforeBatchOnes) {
   while (!batch->finished() && !interactive->finished()) Step();
   EXPECT_TRUE(interactive->finished());
   EXPECT_FALSE(batch->finished());
+}
+
+// Features that were there, and slices that were skipped.
+TEST_F(EngineCoreTest, WhatWasNotComputedIsNoMeasureOfTheCostModel) {
+  Start();
+  PromptShape shape;
+  shape.frames = 40;
+  const auto first = Ask(1, shape);
+  std::optional<WorkerJob> job = core_->NextJob();
+  ASSERT_TRUE(job.has_value());
+  ASSERT_FALSE(job->plan.vision.empty());
+  StepDone done;
+  done.result.step = job->plan.step;
+  done.result.reused_vision = job->plan.vision;
+  if (!job->plan.prefill.empty()) {
+    done.result.prefill_time = absl::Milliseconds(1);
+    done.result.tokens.push_back({.sequence = SequenceId{1}});
+  }
+  core_->Handle(std::move(done));
+  const CostModel cost = *core_->Snapshot().cost;
+  EXPECT_EQ(cost.VisionSeconds(1000), CostModel(fake_.info).VisionSeconds(1000));
+  EXPECT_LT(cost.relative_error(), 10);  // not by what the vision tower would have taken
+  // A step with a slice that was left out counts for nothing.
+  const int64_t observed = cost.num_observed();
+  job = core_->NextJob();
+  ASSERT_TRUE(job.has_value());
+  done = {};
+  done.result.step = job->plan.step;
+  done.result.decode_time = absl::Seconds(100);
+  done.result.skipped = {SequenceId{1}};
+  core_->Handle(std::move(done));
+  EXPECT_EQ(core_->Snapshot().cost->num_observed(), observed);
 }
 
 TEST_F(EngineCoreTest, PhaseTimesAddUpToTheTotal) {

@@ -55,8 +55,8 @@ examples: ## run the Go and JavaScript examples against a server (installs Go an
 soak-clients: build ## 10,000 short questions, 200 uploads at once, 500 slow connections, 64 streams for MINUTES=n (default 60)
 	@tests/e2e/soak/clients.py $(BUILD)/bin --minutes $(or $(MINUTES),60)
 
-soak: build ## load with faults for MINUTES=n (default 2); exit 1 if an answer is lost or wrong
-	@VIDEONSA_SOAK_MINUTES=$(or $(MINUTES),2) $(BUILD)/tests/e2e_soak_test | grep -E "soak:|OK|FAILED|Failure"
+soak: build ## load with faults for MINUTES=n (default 2), report in tests/e2e/soak/report.txt; exit 1 if an answer is lost or wrong
+	@VIDEONSA_SOAK_MINUTES=$(or $(MINUTES),2) VIDEONSA_SOAK_REPORT=tests/e2e/soak/report.txt $(BUILD)/tests/e2e_soak_test | grep -E "soak:|OK|FAILED|Failure"
 
 gpu: build ## check and time the CUDA worker on this machine's GPU
 	@tests/cuda/run_gpu.sh $(BUILD)/bin

@@ -23,6 +23,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "runtime/executor/executor_factory.h"
 #include "runtime/serving/runtime_impl.h"
 #include "runtime/telemetry/metrics.h"
@@ -438,6 +439,18 @@ class SoakTest : public ::testing::Test {
     return children;
   }
 
+  static std::string MachineAndDate() {
+    std::string model = "unknown processor";
+    std::ifstream cpuinfo("/proc/cpuinfo");
+    for (std::string line; std::getline(cpuinfo, line);) {
+      if (line.rfind("model name", 0) != 0) continue;
+      model = line.substr(line.find(':') + 2);
+      break;
+    }
+    return absl::StrCat(sysconf(_SC_NPROCESSORS_ONLN), " cores, ", model, ", ",
+                        absl::FormatTime("%Y-%m-%d %H:%M UTC", absl::Now(), absl::UTCTimeZone()),
+                        "\n");
+  }
   static double ResidentMegabytes() {
     malloc_trim(0);
     std::ifstream file("/proc/self/statm");
@@ -522,16 +535,21 @@ TEST_F(SoakTest, NothingIsLostNothingIsWrongNothingIsLeft) {
     EXPECT_TRUE(status.ok()) << status.error_message();
     EXPECT_EQ(result.text(), expected_[i]);
   }
-  std::printf(
+  const std::string report = absl::StrFormat(
       "soak: %.1f min, %d requests: %d answered, %d refused with a reason, %d cut by their "
       "clients, %d sessions; faults: %d times decoders killed, %d workers failed, %d times disk "
-      "full; lost %d, wrong %d; pages held %d of %d, resident %.0f MB after %.0f MB, descriptors "
+      "full; %d preemptions; lost %d, wrong %d; pages held %d of %d, resident %.0f MB after %.0f "
+      "MB, descriptors "
       "%d after %d: %s\n",
       absl::ToDoubleMinutes(length), tally_.requests.load(), tally_.answered.load(),
       tally_.refused.load(), tally_.cut.load(), tally_.sessions.load(), decoders_killed_.load(),
-      workers_failed_.load(), disk_full_.load(), tally_.lost.load(), tally_.wrong.load(),
-      left.pages_used - left.pages_cached, left.pages_total, resident, resident_before, files,
-      files_before, HasFailure() ? "FAILED" : "OK");
+      workers_failed_.load(), disk_full_.load(), left.preemptions, tally_.lost.load(),
+      tally_.wrong.load(), left.pages_used - left.pages_cached, left.pages_total, resident,
+      resident_before, files, files_before, HasFailure() ? "FAILED" : "OK");
+  std::fputs(report.c_str(), stdout);
+  if (const char* const file = getenv("VIDEONSA_SOAK_REPORT")) {
+    std::ofstream(file) << MachineAndDate() << report;
+  }
   EXPECT_EQ(server_->Drain(absl::ZeroDuration(), absl::Seconds(20)), 0);
 }
 

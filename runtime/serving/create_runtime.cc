@@ -121,6 +121,7 @@ absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options,
   if (executor.kv_bytes == 0 && !gpu) executor.kv_bytes = DefaultKvBytes();
   executor.max_context_tokens = options.max_context_tokens;
   executor.max_rows = ChunkTokens(options, gpu);
+  executor.batch_invariant = options.batch_invariant;
   return executor;
 }
 

@@ -33,6 +33,7 @@ struct RuntimeOptions {
   int max_running = 64;            ///< sequences in the engine
   int max_waiting = 256;           ///< requests in the queue
   int prefill_chunk_tokens = 0;    ///< 0: 512 on a CPU, 8192 on a GPU
+  bool batch_invariant = false;    ///< of a GPU (executor_factory.h); a CPU always is
   /// Clips whose patches take more are decoded beside the vision tower, this much ahead of it.
   int64_t patch_buffer_bytes = int64_t{32} << 20;
   std::string decoder_binary;  ///< path of videonsa-decoder

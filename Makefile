@@ -10,6 +10,10 @@ SEED ?= 1
 TARGET ?= all
 SECONDS ?= 60
 
+# A command whose output is filtered fails when it fails.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 .PHONY: help deps cuda-toolkit build test demo serve bench identity soak gpu lint examples soak-clients accuracy train-test long-prompt container deploy-check fuzz dashboard clean
 
 help: ## list the targets
@@ -45,7 +49,7 @@ bench: build ## run the benchmarks of tests/bench and print their tables
 
 identity: build ## 200 mixed requests, 32 at once, give token for token the answers of each alone
 	@VIDEONSA_IDENTITY_REQUESTS=200 VIDEONSA_IDENTITY_STREAMS=32 \
-	  $(BUILD)/tests/e2e_identity_test | grep -E "identity:|OK|FAILED|Failure"
+	  $(BUILD)/tests/e2e_identity_test 2>&1 | grep -E "^(identity:|\[ )|Failure"
 
 examples: ## run the Go and JavaScript examples against a server (installs Go and Node; part of `make test` where they are)
 	@deploy/build/install_packages.sh test_packages.txt example_packages.txt
@@ -56,7 +60,8 @@ soak-clients: build ## 10,000 short questions, 200 uploads at once, 500 slow con
 	@tests/e2e/soak/clients.py $(BUILD)/bin --minutes $(or $(MINUTES),60)
 
 soak: build ## load with faults for MINUTES=n (default 2), report in tests/e2e/soak/report.txt; exit 1 if an answer is lost or wrong
-	@VIDEONSA_SOAK_MINUTES=$(or $(MINUTES),2) VIDEONSA_SOAK_REPORT=tests/e2e/soak/report.txt $(BUILD)/tests/e2e_soak_test | grep -E "soak:|OK|FAILED|Failure"
+	@VIDEONSA_SOAK_MINUTES=$(or $(MINUTES),2) VIDEONSA_SOAK_REPORT=tests/e2e/soak/report.txt \
+	  $(BUILD)/tests/e2e_soak_test 2>&1 | grep -E "^(soak:|\[ )|Failure"
 
 gpu: build ## check and time the CUDA worker on this machine's GPU
 	@tests/cuda/run_gpu.sh $(BUILD)/bin

@@ -34,6 +34,7 @@ class LoadRun {
     for (const auto& channel : channels) qa_.push_back(proto::VideoQaService::NewStub(channel));
     for (size_t i = 0; i < plan.size(); ++i) {
       samples_[i].plan = plan[i];
+      samples_[i].own_prompt = options.unique_prefix;
       samples_[i].scheduled_s = options.closed_loop ? -1 : plan[i].at_s;
     }
   }

@@ -33,6 +33,7 @@ struct Sample {
   int64_t uploaded_bytes = 0;
   double estimate_first_s = -1;  ///< kEstimate: predicted time to the first token
   double estimate_total_s = -1;  ///< kEstimate: predicted time to the last token
+  bool own_prompt = false;       ///< no other request has the same prompt
   std::string answer;
   proto::AskResult result;  ///< without its text and lists
   Verdict verdict = Verdict::kUnchecked;

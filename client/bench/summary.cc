@@ -305,7 +305,7 @@ void JudgeAnswers(const std::vector<BenchItem>& items, std::vector<Sample>& samp
       expected = item.expected;
       const absl::string_view answer = absl::StripAsciiWhitespace(sample.answer);
       right = item.expect_prefix ? absl::StartsWith(answer, expected) : answer == expected;
-    } else if (greedy || generation.has_seed()) {
+    } else if (!sample.own_prompt && (greedy || generation.has_seed())) {
       const Sample*& first = first_of[sample.plan.item];
       if (first == nullptr) first = &sample;
       expected = first->answer;

@@ -91,7 +91,7 @@ struct BenchSummary {
   const Metric* Find(absl::string_view name) const;
 };
 
-/// Judges answers: `expected` where given, else equality among requests of the same item whose
+/// Judges answers: `expected` where given, else equality among requests of the same prompt whose
 /// sampling leaves nothing to chance. Partial answers (deadline, drain) and cancelled ones are not
 /// judged. Sets verdict and wrong_because.
 void JudgeAnswers(const std::vector<BenchItem>& items, std::vector<Sample>& samples);

@@ -286,6 +286,12 @@ TEST(Judge, ExpectedAnswersAndEqualOnes) {
   samples[1].answer = "yes, they do";
   JudgeAnswers(items, samples);
   EXPECT_EQ(samples[1].verdict, Verdict::kRight);
+  samples[3].verdict = Verdict::kUnchecked;
+  samples[3].own_prompt = true;  // another prompt may have another answer
+  samples[1].own_prompt = true;
+  JudgeAnswers(items, samples);
+  EXPECT_EQ(samples[3].verdict, Verdict::kUnchecked);
+  EXPECT_EQ(samples[1].verdict, Verdict::kRight);
 }
 
 TEST(Output, TextJsonCsvAndPage) {

@@ -10,20 +10,11 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(ROOT / "tests/support"))
+import stubs  # noqa: E402
+
 FAKE_SERVER = sys.argv[2]
 EXAMPLE = ROOT / "client/examples/python"
-
-
-def generate(stubs):
-    """What client/examples/python/generate.sh does, with Debian's protoc and plugin instead of grpcio-tools."""
-    stubs.mkdir()
-    plugin = shutil.which("grpc_python_plugin")
-    assert plugin, "grpc_python_plugin is missing (package protobuf-compiler-grpc)"
-    subprocess.run(["protoc", "-I", ROOT / "proto", f"--plugin=protoc-gen-grpc_python={plugin}", f"--python_out={stubs}",
-                    f"--grpc_python_out={stubs}", "videonsa/v1/common.proto", "videonsa/v1/clip.proto",
-                    "videonsa/v1/server.proto", "videonsa/v1/video_qa.proto"], check=True)
-    subprocess.run(["protoc", "-I", ROOT / "proto/third_party", f"--python_out={stubs}", "google/rpc/status.proto",
-                    "google/rpc/error_details.proto"], check=True)
 
 
 def main():
@@ -31,7 +22,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         shutil.copy(EXAMPLE / "ask.py", work)
-        generate(work / "stubs")
+        (work / "stubs").mkdir()
+        stubs.generate(work / "stubs")
         server = subprocess.Popen([FAKE_SERVER, "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             address = server.stdout.readline().strip()

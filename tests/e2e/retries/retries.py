@@ -10,8 +10,6 @@ import concurrent.futures
 import json
 import pathlib
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +19,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/support"))
 import processes  # noqa: E402
+import stubs  # noqa: E402
 
 CALLERS, TOKENS = 4, 32
 CASES = {"UNAVAILABLE": ["--max-running", "1", "--max-waiting", "1"], "RESOURCE_EXHAUSTED": ["--tenant-questions", "2"]}
@@ -78,15 +77,8 @@ def check(bin_dir, work, code, flags):
 
 
 def main():
-    plugin = shutil.which("grpc_python_plugin")
-    assert plugin, "grpc_python_plugin is missing (package protobuf-compiler-grpc)"
     with tempfile.TemporaryDirectory() as folder:
-        sources = ["videonsa/v1/common.proto", "videonsa/v1/video_qa.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"]
-        subprocess.run(["protoc", "-I", ROOT / "proto", "-I", ROOT / "proto/third_party", f"--plugin=protoc-gen-grpc_python={plugin}", f"--python_out={folder}",
-                        f"--grpc_python_out={folder}", *sources], check=True)
-        sys.path.insert(0, folder)
-        import google
-        google.__path__.append(f"{folder}/google")  # beside google.protobuf
+        stubs.load(folder)
         for code, flags in CASES.items():
             check(pathlib.Path(sys.argv[1]), folder, code, flags)
 

@@ -7,9 +7,7 @@ text is asked again. The first server is told to end (SIGTERM), is replaced on i
 be answered with the same words, both servers must exit with 0 and cut nothing short. Prints one line; exits 1 otherwise.
 """
 import pathlib
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,17 +15,10 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/support"))
 import processes  # noqa: E402
+import stubs  # noqa: E402
 
 CALLERS, STEP, MOST_TRIES = 8, 40, 20
 SERVICE_CONFIG = '{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}'
-
-
-def make_stubs(folder):
-    plugin = shutil.which("grpc_python_plugin")
-    assert plugin, "grpc_python_plugin is missing (package protobuf-compiler-grpc)"
-    subprocess.run(["protoc", "-I", ROOT / "proto", f"--plugin=protoc-gen-grpc_python={plugin}", f"--python_out={folder}",
-                    f"--grpc_python_out={folder}", "videonsa/v1/common.proto", "videonsa/v1/video_qa.proto"], check=True)
-    sys.path.insert(0, str(folder))
 
 
 def free_port():
@@ -129,7 +120,7 @@ def end(server, name):
 def main():
     bin_dir = pathlib.Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        make_stubs(pathlib.Path(folder))
+        stubs.load(folder)
         ports = [free_port(), free_port()]
 
         def start(index, name):

@@ -22,7 +22,6 @@ import os
 import pathlib
 import re
 import select
-import shutil
 import socket
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/support"))
 import processes  # noqa: E402
+import stubs  # noqa: E402
 
 CLIP = ROOT / "deploy/demo/clips/diamond.mp4"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -255,14 +255,6 @@ class Soak:
                   f"{result['counts']['ok']} answers, {bad} lost or wrong, p99 {p99(result):.2f} s, {told}")
 
 
-def stubs(folder):
-    plugin = shutil.which("grpc_python_plugin")
-    assert plugin, "grpc_python_plugin is missing (package protobuf-compiler-grpc)"
-    subprocess.run(["protoc", "-I", ROOT / "proto", f"--plugin=protoc-gen-grpc_python={plugin}", f"--python_out={folder}",
-                    f"--grpc_python_out={folder}", "videonsa/v1/common.proto", "videonsa/v1/clip.proto"], check=True)
-    sys.path.insert(0, str(folder))
-
-
 def main():
     scenarios = ("short", "uploads", "slowloris", "streams")
     parser = argparse.ArgumentParser()
@@ -276,7 +268,7 @@ def main():
     parser.add_argument("--report", type=pathlib.Path)
     options = parser.parse_args()
     with processes.workplace() as work:
-        stubs(work)
+        stubs.load(work)
         soak = Soak(options.bin_dir.resolve(), options, work)
         for name in options.only.split(","):
             assert name in scenarios, name

@@ -199,9 +199,14 @@ bool ArrangeDescriptors(const LaunchPlan& plan) {
          close_range(kRulesFd + 1, ~0U, 0) == 0;
 }
 
+bool GiveWay(int niceness) {
+  errno = 0;
+  return nice(niceness) != -1 || errno == 0;
+}
+
 bool LowerLimits(const DecoderLimits& limits) {
   return SetLimit(RLIMIT_CORE, 0) && SetLimit(RLIMIT_NOFILE, kDescriptors) &&
-         SetLimit(RLIMIT_CPU, limits.cpu_seconds, 1) &&
+         SetLimit(RLIMIT_CPU, limits.cpu_seconds, 1) && GiveWay(limits.niceness) &&
          (kSanitized || (SetLimit(RLIMIT_FSIZE, 0) && SetLimit(RLIMIT_AS, limits.memory_bytes)));
 }
 

@@ -13,6 +13,7 @@ namespace videonsa {
 struct DecoderLimits {
   int64_t memory_bytes = int64_t{2} << 30;  ///< address space
   int64_t cpu_seconds = 600;                ///< of all its threads
+  int niceness = 0;                         ///< added to this process's own
 };
 
 /// Starts `binary` with `socket` as descriptor 3, an empty environment and nothing else of this

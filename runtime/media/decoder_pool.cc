@@ -27,7 +27,7 @@ absl::StatusOr<std::unique_ptr<DecoderPool>> DecoderPool::Create(const std::stri
     VNSA_ASSIGN_OR_RETURN(auto process, DecoderProcess::Start(binary, limits));
     pool->free_.push_back(std::move(process));
   }
-  pool->CountWorkers();
+  metrics.workers_idle.Add(count);
   const DecodeLimits soon{.timeout = Clock::Real().Monotonic() + kStartTimeout};
   for (auto& process : pool->free_) {
     if (process->AwaitReady(soon).ok()) continue;
@@ -59,8 +59,7 @@ absl::StatusOr<DecoderPool::Lease> DecoderPool::Acquire(const DecodeLimits& limi
   }
   process = std::move(free_.back());
   free_.pop_back();
-  ++lent_;
-  CountWorkers();
+  CountLent(1);
   mutex_.Unlock();
   // It may have died while it was idle.
   if (process && process->Fresh()) return Lease(this, std::move(process));
@@ -88,9 +87,8 @@ void DecoderPool::Return(std::unique_ptr<DecoderProcess> process) {
     if (started.ok()) process = *std::move(started);
   }
   absl::MutexLock lock(&mutex_);
-  --lent_;
+  CountLent(-1);
   free_.push_back(std::move(process));
-  CountWorkers();
 }
 
 void DecoderPool::Retire(std::unique_ptr<DecoderProcess> process) const {
@@ -99,9 +97,10 @@ void DecoderPool::Retire(std::unique_ptr<DecoderProcess> process) const {
   metrics_.exits[static_cast<int>(process->exit())].Add();
 }
 
-void DecoderPool::CountWorkers() const {
-  metrics_.workers_busy.Set(lent_);
-  metrics_.workers_idle.Set(static_cast<double>(free_.size()));
+void DecoderPool::CountLent(int change) {
+  lent_ += change;
+  metrics_.workers_busy.Add(change);
+  metrics_.workers_idle.Add(-change);
 }
 
 int DecoderPool::num_alive() const {

@@ -60,7 +60,8 @@ class DecoderPool {
   void Return(std::unique_ptr<DecoderProcess> process);
   // Ends the process and counts why.
   void Retire(std::unique_ptr<DecoderProcess> process) const;
-  void CountWorkers() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gauges are sums over pools.
+  void CountLent(int change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string binary_;
   const DecoderLimits limits_;

@@ -26,6 +26,8 @@ constexpr uint64_t kRingBytes = uint64_t{48} << 20;
 constexpr int kMinSlots = 2, kMaxSlots = 8;
 constexpr int64_t kPieceBytes = int64_t{16} << 20;
 constexpr unsigned kMaxDecoderThreads = 4;
+constexpr int kProbers = 2;
+constexpr int kProberNiceness = 10;
 
 // Time that one phase has taken, in pieces.
 class PhaseTimer {
@@ -52,8 +54,9 @@ double RateOf(const decoder::FactsBody& facts) {
 
 class DecoderMediaLoader final : public MediaLoader {
  public:
-  DecoderMediaLoader(const MediaOptions& options, std::unique_ptr<DecoderPool> pool)
-      : options_(options), pool_(std::move(pool)) {}
+  DecoderMediaLoader(const MediaOptions& options, std::unique_ptr<DecoderPool> pool,
+                     std::unique_ptr<DecoderPool> probers)
+      : options_(options), pool_(std::move(pool)), probers_(std::move(probers)) {}
 
   absl::StatusOr<LoadedVisual> LoadVideo(const MediaSource& source, const VideoSampling& sampling,
                                          const LoadControl& control) override;
@@ -79,7 +82,11 @@ class DecoderMediaLoader final : public MediaLoader {
   };
 
   absl::StatusOr<OpenJob> Open(const MediaSource& source, decoder::OpenBody open,
-                               const LoadControl& control);
+                               const LoadControl& control) const {
+    return OpenIn(*pool_, source, open, control);
+  }
+  absl::StatusOr<OpenJob> OpenIn(DecoderPool& pool, const MediaSource& source,
+                                 decoder::OpenBody open, const LoadControl& control) const;
   absl::StatusOr<VideoPlan> Plan(const decoder::FactsBody& facts,
                                  const VideoSampling& sampling) const;
   absl::StatusOr<VisualSize> PlanPicture(const decoder::FactsBody& facts, const ImagePart& image,
@@ -93,14 +100,15 @@ class DecoderMediaLoader final : public MediaLoader {
 
   const MediaOptions options_;
   const std::unique_ptr<DecoderPool> pool_;
+  const std::unique_ptr<DecoderPool> probers_;
 };
 
-absl::StatusOr<DecoderMediaLoader::OpenJob> DecoderMediaLoader::Open(const MediaSource& source,
-                                                                     decoder::OpenBody open,
-                                                                     const LoadControl& control) {
+absl::StatusOr<DecoderMediaLoader::OpenJob> DecoderMediaLoader::OpenIn(
+    DecoderPool& pool, const MediaSource& source, decoder::OpenBody open,
+    const LoadControl& control) const {
   VNSA_ASSIGN_OR_RETURN(const OwnedFd input, OpenSource(source));
   DecodeLimits limits{.control = &control, .deadline = control.deadline};
-  VNSA_ASSIGN_OR_RETURN(auto decoder, pool_->Acquire(limits));
+  VNSA_ASSIGN_OR_RETURN(auto decoder, pool.Acquire(limits));
   limits.timeout = Clock::Real().Monotonic() + options_.decode_timeout;
   open.threads = std::clamp(std::thread::hardware_concurrency(), 1u, kMaxDecoderThreads);
   open.max_pixels = options_.max_source_pixels;
@@ -240,11 +248,11 @@ absl::StatusOr<MediaFacts> DecoderMediaLoader::Probe(const MediaSource& source) 
   const LoadControl control;
   decoder::OpenBody open{};
   open.kind = decoder::MediaKind::kImage;
-  auto job = Open(source, open, control);
+  auto job = OpenIn(*probers_, source, open, control);
   const bool image = job.ok();
   if (!image) {
     open.kind = decoder::MediaKind::kVideo;
-    auto video = Open(source, open, control);
+    auto video = OpenIn(*probers_, source, open, control);
     // A damaged picture is told as one: no container was recognised in it.
     if (!video.ok()) {
       const auto info = GetErrorInfo(job.status());
@@ -354,11 +362,15 @@ absl::StatusOr<std::unique_ptr<MediaLoader>> MediaLoader::Create(const MediaOpti
                                                                  const MediaMetrics& metrics) {
   VNSA_CHECK_GT(options.decoder_processes, 0);
   // Every thread of a decoder may compute until the wall clock ends the job.
-  const DecoderLimits limits{
+  DecoderLimits limits{
       .cpu_seconds = absl::ToInt64Seconds(options.decode_timeout) * kMaxDecoderThreads + 1};
   VNSA_ASSIGN_OR_RETURN(auto pool, DecoderPool::Create(options.decoder_binary,
                                                        options.decoder_processes, limits, metrics));
-  return std::make_unique<DecoderMediaLoader>(options, std::move(pool));
+  // Nobody waits for a probe as for an answer: a crowd of uploads gives way to questions.
+  limits.niceness = kProberNiceness;
+  VNSA_ASSIGN_OR_RETURN(auto probers,
+                        DecoderPool::Create(options.decoder_binary, kProbers, limits, metrics));
+  return std::make_unique<DecoderMediaLoader>(options, std::move(pool), std::move(probers));
 }
 
 }  // namespace videonsa

@@ -104,10 +104,11 @@ void EngineCore::CountGpu(const StepDone& event) const {
   metrics_.gpu_decode_seconds.Add(absl::ToDoubleSeconds(result.decode_time));
   metrics_.decode_replays.Add(result.device.decode_replays);
   metrics_.decode_launches.Add(result.device.decode_launches);
-  if (event.worker > 0) return;  // memory is shown of the first worker's GPU
-  metrics_.gpu_weight_bytes.Set(static_cast<double>(result.device.weight_bytes));
-  metrics_.gpu_kv_bytes.Set(static_cast<double>(result.device.kv_bytes));
-  metrics_.gpu_other_bytes.Set(static_cast<double>(result.device.other_bytes));
+  if (static_cast<size_t>(event.worker) >= metrics_.gpu_memory.size()) return;
+  const GpuMemoryMetrics& memory = metrics_.gpu_memory[static_cast<size_t>(event.worker)];
+  memory.weights.Set(static_cast<double>(result.device.weight_bytes));
+  memory.kv.Set(static_cast<double>(result.device.kv_bytes));
+  memory.other.Set(static_cast<double>(result.device.other_bytes));
 }
 
 void EngineCore::CountRejected(const absl::Status& status) const {

@@ -189,6 +189,7 @@ absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& descri
     executors.push_back(*std::move(worker));
   }
   parts.prompt.info = CommonInfo(executors);
+  for (const std::vector<int>& gpus : plan.gpus) parts.gpus.push_back(gpus.front());
   parts.executor = std::move(executors.front());
   executors.erase(executors.begin());
   parts.more_executors = std::move(executors);

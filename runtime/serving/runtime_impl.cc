@@ -63,9 +63,8 @@ RuntimeImpl::RuntimeImpl(RuntimeParts parts, const Clock& clock)
                 .buffer_bytes = parts_.patch_buffer_bytes},
                &visuals_, [this](RequestId id) { engine_.MediaChanged(id); }),
       engine_(parts_.engine, TakeExecutors(parts_), clock,
-              parts_.metrics != nullptr
-                  ? EngineMetrics::Create(*parts_.metrics, parts_.prompt.info.gpu)
-                  : EngineMetrics{},
+              parts_.metrics != nullptr ? EngineMetrics::Create(*parts_.metrics, parts_.gpus)
+                                        : EngineMetrics{},
               parts_.restart, parts_.on_worker_start),
       media_queue_(MaxOpen(parts_.engine)),
       text_queue_(MaxOpen(parts_.engine)) {

@@ -23,7 +23,8 @@ namespace videonsa {
 struct RuntimeParts {
   std::unique_ptr<Executor> executor;
   std::vector<std::unique_ptr<Executor>> more_executors;  ///< of further workers
-  std::function<void(int worker)> on_worker_start;        ///< by each worker's thread; may be null
+  std::vector<int> gpus;  ///< the first GPU of each worker; empty on a CPU
+  std::function<void(int worker)> on_worker_start;  ///< by each worker's thread; may be null
   ExecutorFactory restart;  ///< opens a failed worker's device again; may be null
   std::unique_ptr<MediaLoader> media;
   std::unique_ptr<Tokenizer> tokenizer;

@@ -16,7 +16,18 @@ Counter Preemptions(MetricsRegistry& registry, const char* reason, const char* p
 
 namespace {
 
-void AddGpuMetrics(MetricsRegistry& registry, int gpu, EngineMetrics& m) {
+GpuMemoryMetrics AddGpuMemory(MetricsRegistry& registry, size_t worker, int gpu) {
+  const auto memory = [&](const char* pool) {
+    return registry.AddGauge(
+        "videonsa_gpu_memory_bytes",
+        "Memory of a worker's first GPU that this server has allocated; each "
+        "of several ranks holds as much.",
+        {{"worker", std::to_string(worker)}, {"device", std::to_string(gpu)}, {"pool", pool}});
+  };
+  return {memory("weights"), memory("kv"), memory("other")};
+}
+
+void AddGpuMetrics(MetricsRegistry& registry, const std::vector<int>& gpus, EngineMetrics& m) {
   const auto seconds = [&registry](const char* stage) {
     return registry.AddCounter("videonsa_gpu_stage_seconds_total",
                                "Time of the GPU in the parts of steps, by its own events.",
@@ -38,22 +49,15 @@ void AddGpuMetrics(MetricsRegistry& registry, int gpu, EngineMetrics& m) {
   };
   m.decode_replays = launches("replay");
   m.decode_launches = launches("eager");
-  if (gpu < 0) return;
-  const auto memory = [&registry, gpu](const char* pool) {
-    return registry.AddGauge(
-        "videonsa_gpu_memory_bytes",
-        "Memory of the GPU that this server has allocated; each of several ranks holds as much.",
-        {{"device", std::to_string(gpu)}, {"pool", pool}});
-  };
-  m.gpu_weight_bytes = memory("weights");
-  m.gpu_kv_bytes = memory("kv");
-  m.gpu_other_bytes = memory("other");
+  for (size_t worker = 0; worker < gpus.size(); ++worker) {
+    m.gpu_memory.push_back(AddGpuMemory(registry, worker, gpus[worker]));
+  }
 }
 
 }  // namespace
 
 // size: one list of metrics
-EngineMetrics EngineMetrics::Create(MetricsRegistry& registry, int gpu) {
+EngineMetrics EngineMetrics::Create(MetricsRegistry& registry, const std::vector<int>& gpus) {
   constexpr std::array<const char*, 3> kPriorities = {"batch", "standard", "interactive"};
   constexpr std::array<const char*, kNumStepPhases> kPhases = {"prefill", "decode", "mixed"};
   EngineMetrics m;
@@ -111,7 +115,7 @@ EngineMetrics EngineMetrics::Create(MetricsRegistry& registry, int gpu) {
   m.sessions_unpinned =
       registry.AddCounter("videonsa_sessions_unpinned_total",
                           "Sessions that lost their KV pages to a question that needed them.");
-  AddGpuMetrics(registry, gpu, m);
+  AddGpuMetrics(registry, gpus, m);
   return m;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <vector>
 
 #include "runtime/telemetry/metrics.h"
 
@@ -15,10 +16,15 @@ namespace videonsa {
 enum class StepPhase { kPrefill, kDecode, kMixed };
 inline constexpr int kNumStepPhases = 3;
 
+/// Memory of a worker's first GPU, by use.
+struct GpuMemoryMetrics {
+  Gauge weights, kv, other;
+};
+
 /// Counted by the engine thread.
 struct EngineMetrics {
-  /// Creates the children; `gpu` is ExecutorInfo::gpu.
-  static EngineMetrics Create(MetricsRegistry& registry, int gpu = -1);
+  /// Creates the children; `gpus` has the first GPU of each worker, none on a CPU.
+  static EngineMetrics Create(MetricsRegistry& registry, const std::vector<int>& gpus = {});
 
   Gauge requests_running;                 ///< in the engine
   std::array<Gauge, 3> requests_waiting;  ///< by Priority, as in api/generate_request.h
@@ -45,7 +51,7 @@ struct EngineMetrics {
   Counter gpu_vision_seconds, gpu_prefill_seconds, gpu_decode_seconds;
   Counter gpu_lost, gpu_out_of_memory;
   Counter decode_replays, decode_launches;
-  Gauge gpu_weight_bytes, gpu_kv_bytes, gpu_other_bytes;  ///< not exported without a GPU
+  std::vector<GpuMemoryMetrics> gpu_memory;  ///< by worker
 };
 
 /// How a decoder process ended.

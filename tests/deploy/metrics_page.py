@@ -20,7 +20,8 @@ PAGE = ROOT / "deploy/METRICS.md"
 CLOSED = {"state", "reason", "phase", "stage", "kind", "branch", "cause", "outcome", "priority", "cache", "mode", "finish_reason", "level", "quota",
           "file", "pool"}
 # Exported only by a server that has a GPU; metric_sets.cc makes them, a unit test sees them.
-WITH_GPU = [("videonsa_gpu_memory_bytes", "gauge", "device, pool=kv\\|other\\|weights", "Memory of the GPU that this server has allocated; each of several ranks holds as much.")]
+WITH_GPU = [("videonsa_gpu_memory_bytes", "gauge", "device, pool=kv\\|other\\|weights, worker",
+             "Memory of a worker's first GPU that this server has allocated; each of several ranks holds as much.")]
 HEAD = """# Metrics
 
 What `/metrics` exports, by name. Written by `tests/deploy/metrics_page.py --write`; a test compares it with a running server and its front.

@@ -196,7 +196,7 @@ TEST_F(EngineTest, FailuresOfAGpuAreCountedAsSuch) {
     fake_.fail_at_run = 3;
     MetricsRegistry metrics;
     engine_ = std::make_unique<Engine>(options_, std::make_unique<FakeExecutor>(fake_), *clock_,
-                                       EngineMetrics::Create(metrics, gpu));
+                                       EngineMetrics::Create(metrics));
     Ask(LongAnswer()).stream->AwaitFinish();
     engine_.reset();
     const std::string lost = "videonsa_cuda_errors_total{kind=\"device_lost\"} ";

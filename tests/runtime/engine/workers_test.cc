@@ -28,7 +28,7 @@ class WorkersTest : public ::testing::Test {
   }
 
   void Start() {
-    core_ = std::make_unique<EngineCore>(options_, fake_.info, clock_, nullptr);
+    core_ = std::make_unique<EngineCore>(options_, fake_.info, clock_, nullptr, metrics_);
     for (int i = 0; i < options_.num_workers; ++i) {
       executors_.push_back(std::make_unique<FakeExecutor>(fake_));
       runners_.push_back(std::make_unique<JobRunner>(executors_[i].get(), i));
@@ -56,7 +56,11 @@ class WorkersTest : public ::testing::Test {
     for (WorkerJob& job : jobs) {
       for (const SequenceSpec& spec : job.add) added[spec.id.value] = job.worker;
       const int worker = job.worker;
-      runners_[worker]->Run(std::move(job), [this](WorkerEvent event) {
+      runners_[worker]->Run(std::move(job), [this, worker](WorkerEvent event) {
+        if (auto* done = std::get_if<StepDone>(&event)) {
+          done->result.device.weight_bytes = 100 + worker;
+          done->result.device.kv_bytes = 200 + worker;
+        }
         std::visit([this](auto&& e) { core_->Handle(EngineMessage(std::move(e))); },
                    std::move(event));
       });
@@ -68,6 +72,7 @@ class WorkersTest : public ::testing::Test {
   FakeClock clock_;
   EngineOptions options_;
   FakeExecutorOptions fake_;
+  EngineMetrics metrics_;
   std::vector<std::unique_ptr<FakeExecutor>> executors_;
   std::vector<std::unique_ptr<JobRunner>> runners_;
   std::unique_ptr<EngineCore> core_;
@@ -80,6 +85,24 @@ TEST_F(WorkersTest, LoadIsSpread) {
   const std::map<uint64_t, int> added = Round();
   ASSERT_EQ(added.size(), 2u);
   EXPECT_NE(added.at(1), added.at(2));
+}
+
+TEST_F(WorkersTest, MemoryIsShownOfEveryWorkersGpu) {
+  MetricsRegistry registry;
+  metrics_ = EngineMetrics::Create(registry, {4, 6});
+  fake_.info.gpu = 4;
+  Start();
+  Ask(1, Answer(50, 1));
+  Ask(2, Answer(50, 2));
+  ASSERT_EQ(Round().size(), 2u);
+  const std::string text = registry.Text();
+  for (const char* line : {"{device=\"4\",pool=\"weights\",worker=\"0\"} 100\n",
+                           "{device=\"4\",pool=\"kv\",worker=\"0\"} 200\n",
+                           "{device=\"6\",pool=\"weights\",worker=\"1\"} 101\n",
+                           "{device=\"6\",pool=\"kv\",worker=\"1\"} 201\n"}) {
+    EXPECT_NE(text.find(std::string("videonsa_gpu_memory_bytes") + line), std::string::npos)
+        << line;
+  }
 }
 
 TEST_F(WorkersTest, TheWorkerThatHoldsThePagesIsPreferred) {

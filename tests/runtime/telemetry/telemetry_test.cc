@@ -84,9 +84,14 @@ TEST(Metrics, MemoryOfAGpuIsExportedWhereThereIsOne) {
   EXPECT_THAT(host.Text(), Not(HasSubstr("videonsa_gpu_memory_bytes")));
   EXPECT_THAT(host.Text(), HasSubstr("videonsa_cuda_errors_total{kind=\"device_lost\"} 0"));
   MetricsRegistry gpu;
-  const EngineMetrics metrics = EngineMetrics::Create(gpu, 3);
-  metrics.gpu_weight_bytes.Set(7);
-  EXPECT_THAT(gpu.Text(), HasSubstr("videonsa_gpu_memory_bytes{device=\"3\",pool=\"weights\"} 7"));
+  const EngineMetrics metrics = EngineMetrics::Create(gpu, {3, 5});
+  metrics.gpu_memory[0].weights.Set(7);
+  metrics.gpu_memory[1].kv.Set(8);
+  for (const char* labels :
+       {"device=\"3\",pool=\"weights\",worker=\"0\"} 7", "device=\"5\",pool=\"kv\",worker=\"1\"} 8",
+        "device=\"5\",pool=\"weights\",worker=\"1\"} 0"}) {
+    EXPECT_THAT(gpu.Text(), HasSubstr(std::string("videonsa_gpu_memory_bytes{") + labels));
+  }
 }
 
 double ValueOf(const std::string& text, const std::string& name) {

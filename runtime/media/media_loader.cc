@@ -362,8 +362,8 @@ absl::StatusOr<std::unique_ptr<MediaLoader>> MediaLoader::Create(const MediaOpti
                                                                  const MediaMetrics& metrics) {
   VNSA_CHECK_GT(options.decoder_processes, 0);
   // Every thread of a decoder may compute until the wall clock ends the job.
-  DecoderLimits limits{
-      .cpu_seconds = absl::ToInt64Seconds(options.decode_timeout) * kMaxDecoderThreads + 1};
+  DecoderLimits limits{.cpu_seconds =
+                           absl::ToInt64Seconds(options.decode_timeout) * kMaxDecoderThreads + 1};
   VNSA_ASSIGN_OR_RETURN(auto pool, DecoderPool::Create(options.decoder_binary,
                                                        options.decoder_processes, limits, metrics));
   // Nobody waits for a probe as for an answer: a crowd of uploads gives way to questions.

@@ -247,9 +247,18 @@ void AddModelRows(std::vector<Row>& rows) {
   rows.push_back(Number<int>("prefill-chunk", "tokens", 0, 65536,
                              VNSA_FIELD(int, runtime.prefill_chunk_tokens),
                              "Prompt tokens of one step; 0: 512 on a CPU, 8192 on a GPU."));
-  rows.push_back(Flag("batch-invariant", VNSA_FIELD(bool, runtime.batch_invariant),
-                      "A GPU answers bit for bit alike whatever is decoded beside a question; slower "
-                      "from five answers at once on. A CPU always does."));
+  rows.push_back(Number<int>("max-preemptions", "times", 0, 100,
+                             VNSA_FIELD(int, runtime.max_preemptions),
+                             "How often one question may be put back in the queue for those of "
+                             "higher priority; 0: never."));
+  rows.push_back(Number<double>("warm-up", "seconds", 0, 60,
+                                VNSA_FIELD(double, runtime.warm_up_seconds),
+                                "Steps that each worker times before it serves, so that "
+                                "predictions begin right; 0: the first questions teach them."));
+  rows.push_back(
+      Flag("batch-invariant", VNSA_FIELD(bool, runtime.batch_invariant),
+           "A GPU answers bit for bit alike whatever is decoded beside a question; slower "
+           "from five answers at once on. A CPU always does."));
   rows.push_back(Number<int>("default-output-tokens", "tokens", 1, 1 << 20,
                              VNSA_FIELD(int, runtime.default_max_output_tokens),
                              "Answer length when a question names none."));

@@ -1,6 +1,7 @@
 #include "runtime/engine/admission.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +20,12 @@ KvNeed NeedOf(const PreparedPrompt& prompt, const ExecutorInfo& info) {
     need.hidden_bytes = prompt_tokens * info.hidden_row_bytes;
   }
   return need;
+}
+
+double NumPrefillSlices(const PreparedPrompt& prompt, int step_tokens) {
+  if (NeedsWholePrompt(prompt.spec.attention.semantics)) return 1;
+  const double tokens = static_cast<double>(prompt.spec.token_ids.size());
+  return std::ceil(tokens / std::max(step_tokens, 1));
 }
 
 absl::Status CheckFits(const PreparedPrompt& prompt, const ExecutorInfo& info,

@@ -17,6 +17,10 @@ namespace videonsa {
 /// What `prompt` will hold with every token it may produce.
 KvNeed NeedOf(const PreparedPrompt& prompt, const ExecutorInfo& info);
 
+/// Slices that the prompt's prefill is cut into when a step has room for `step_tokens` of it; one
+/// if it is cut by layers, each of which counts as its share.
+double NumPrefillSlices(const PreparedPrompt& prompt, int step_tokens);
+
 /// Refuses with numbers what could not run even alone on a worker with `hidden_bytes` for
 /// layer-wise prefills. Errors: INVALID_ARGUMENT (CONTEXT_TOO_LONG), RESOURCE_EXHAUSTED
 /// (KV_TOO_SMALL).

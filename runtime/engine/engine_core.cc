@@ -34,6 +34,7 @@ EngineCore::EngineCore(const EngineOptions& options, const ExecutorInfo& info, c
       waiting_(options.order),
       attention_(options.num_workers, 1) {
   VNSA_CHECK_GE(options.num_workers, 1);
+  cost_.Fit(options.cost_samples);
   const auto share = [&info](double of) { return static_cast<int>(of * info.num_pages); };
   const SessionPins::Limits pins{share(options.pinned_share), share(options.tenant_pinned_share)};
   for (int i = 0; i < options.num_workers; ++i) {
@@ -116,9 +117,10 @@ void EngineCore::PredictCost(Sequence& sequence) const {
   }
   const double tokens = sequence.prompt_len();
   sequence.vision_seconds = cost_.VisionSeconds(patches);
+  const double slices = NumPrefillSlices(prompt, options_.step.prefill_tokens);
   sequence.prefill_seconds =
       sequence.vision_seconds +
-      cost_.PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()));
+      cost_.PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()), slices);
   sequence.predicted_seconds = sequence.prefill_seconds + prompt.spec.sampling.max_output_tokens *
                                                               cost_.DecodeSeconds(1, tokens);
 }

@@ -32,6 +32,8 @@ struct EngineOptions {
   int max_waiting = 256;  ///< requests before admission, media stage included
   int plan_depth = 1;     ///< steps submitted and not done; 2 hides the engine behind the device
   StepBudget step;
+  /// Steps timed before (warm_up.h), of all workers: the cost model begins with them.
+  std::vector<CostSample> cost_samples;
   WaitingOrder order;
   /// Every so many steps the prefill that has received least goes first, so that none that was
   /// admitted stands still; 0: never.

@@ -61,7 +61,9 @@ double EngineCore::ObserveCost(const SubmittedStep& step, const StepDone& event)
       const VisionSlice& slice = step.plan.vision[i];
       const bool same = slice.sequence == reused.sequence &&
                         slice.visual_idx == reused.visual_idx && slice.t_begin == reused.t_begin;
-      if (same) work.vision_patches -= step.vision_patches[i];
+      if (!same) continue;
+      work.vision_patches -= step.vision_patches[i];
+      work.vision_slices -= 1;
     }
   }
   if (work.vision_patches + work.prefill_tokens + work.decode_rows <= 0) return -1;

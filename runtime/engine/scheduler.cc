@@ -18,7 +18,7 @@ double PrefillCost(const SequenceView& view, int token_end, int layers, const Co
   const double share = static_cast<double>(layers) / view.num_layers;
   const double pairs =
       view.forecast == nullptr ? 0 : view.forecast->Between(view.next_token, token_end);
-  return cost.PrefillSeconds((token_end - view.next_token) * share, pairs * share);
+  return cost.PrefillSeconds((token_end - view.next_token) * share, pairs * share, share);
 }
 
 // Largest end of a token slice that fits, a page border or the prompt's end; next_token if none.
@@ -86,24 +86,31 @@ class StepFiller {
     step_.charges.emplace_back(view.id, seconds);
   }
 
+  // At most `most` units, the first of which takes `one` seconds and each other `more`.
+  int CountThatFits(double one, double more, int most) const {
+    if (one > room_.seconds) return 0;
+    if (more <= 0) return most;
+    return static_cast<int>(std::min<double>(most, 1 + (room_.seconds - one) / more));
+  }
+
   // Returns whether all visuals of the sequence are encoded once the plan has run.
   bool AddVision(const SequenceView& view) {
     for (const SequenceView::VisualView& visual : view.visuals) {
       const int left = visual.t_end - visual.t_begin;
       const int ready = std::min(visual.t_ready, visual.t_end) - visual.t_begin;
       if (ready <= 0) return false;
-      const double unit = cost_.VisionSeconds(static_cast<double>(visual.patches_per_t));
-      int count = ready;
-      if (unit > 0) {
-        count = static_cast<int>(std::min<double>(ready, std::max(0.0, room_.seconds / unit)));
-        if (room_.first) count = std::max(count, 1);
-      }
+      const double patches = static_cast<double>(visual.patches_per_t);
+      const double one = cost_.VisionSeconds(patches);
+      const double more = cost_.VisionSeconds(2 * patches) - one;
+      int count = CountThatFits(one, more, ready);
+      if (room_.first) count = std::max(count, 1);
       if (count < ready) step_.full = true;
       if (count <= 0) return false;
       step_.plan.vision.push_back(
           {view.id, visual.visual_idx, visual.t_begin, visual.t_begin + count});
-      step_.work.vision_patches += static_cast<double>(visual.patches_per_t) * count;
-      Charge(view, unit * count);
+      step_.work.vision_slices += 1;
+      step_.work.vision_patches += patches * count;
+      Charge(view, cost_.VisionSeconds(patches * count));
       if (count < left) return false;
     }
     return true;
@@ -115,6 +122,7 @@ class StepFiller {
     if (end <= view.next_token) return;
     const double seconds = PrefillCost(view, end, view.num_layers, cost_);
     step_.plan.prefill.push_back({view.id, view.next_token, end, 0, view.num_layers});
+    step_.work.prefill_slices += 1;
     step_.work.prefill_tokens += end - view.next_token;
     step_.work.prefill_pairs += view.forecast ? view.forecast->Between(view.next_token, end) : 0;
     room_.tokens -= end - view.next_token;
@@ -133,12 +141,7 @@ class StepFiller {
   void AddReplay(const SequenceView& view) {
     const int left = view.replay_end - view.replay_begin;
     const double one = ReplayCost(view, 1), more = ReplayCost(view, 2) - one;
-    int count = std::min(left, room_.tokens);
-    if (one > room_.seconds) {
-      count = 0;
-    } else if (more > 0) {
-      count = static_cast<int>(std::min<double>(count, 1 + (room_.seconds - one) / more));
-    }
+    int count = CountThatFits(one, more, std::min(left, room_.tokens));
     if (room_.first) count = std::max(count, 1);
     if (count < left) step_.full = true;
     if (count <= 0) return;
@@ -160,6 +163,7 @@ class StepFiller {
     const double share = static_cast<double>(count) / view.num_layers;
     step_.plan.prefill.push_back(
         {view.id, 0, view.prompt_tokens, view.next_layer, view.next_layer + count});
+    step_.work.prefill_slices += share;
     step_.work.prefill_tokens += view.prompt_tokens * share;
     step_.work.prefill_pairs += view.forecast ? view.forecast->pairs.total() * share : 0;
     Charge(view, unit * count);

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/engine/warm_up.h"
 #include "runtime/executor/executor_factory.h"
 #include "runtime/serving/runtime.h"
 #include "runtime/serving/runtime_impl.h"
@@ -63,6 +64,8 @@ absl::Status CheckOptions(const RuntimeOptions& options) {
         "prefill_chunk_tokens",
         absl::StrCat(options.prefill_chunk_tokens, " is below a page of ", kPageTokens, " tokens"));
   }
+  if (options.max_preemptions < 0) return InvalidField("max_preemptions", "is below 0");
+  if (!(options.warm_up_seconds >= 0)) return InvalidField("warm_up_seconds", "is below 0");
   if (options.max_output_tokens < 1) return InvalidField("max_output_tokens", "is below 1");
   if (options.default_max_output_tokens < 1) {
     return InvalidField("default_max_output_tokens", "is below 1");
@@ -160,6 +163,21 @@ struct WorkerShare {
   std::vector<int> gpus;
 };
 
+// Times steps on a worker; the others are its equals.
+absl::StatusOr<std::vector<CostSample>> MeasureWorker(const RuntimeOptions& options,
+                                                      const ModelDescription& model,
+                                                      Executor& executor) {
+  VNSA_ASSIGN_OR_RETURN(
+      std::vector<CostSample> samples,
+      MeasureCosts(executor, {.seconds = options.warm_up_seconds,
+                              .prefill_tokens = ChunkTokens(options, model.device != "cpu"),
+                              .vision_token_id = model.video_pad_id}));
+  CostModel cost(executor.info());
+  cost.Fit(samples);
+  Log(LogLevel::kInfo, "steps timed", {{"cost_model", cost.ToString()}});
+  return samples;
+}
+
 // Opens the workers, those of GPUs side by side: each waits for its own copies.
 absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& description,
                          RuntimeParts& parts) {
@@ -170,13 +188,16 @@ absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& descri
   VNSA_ASSIGN_OR_RETURN(const ExecutorOptions executor, ExecutorOptionsOf(options, plan.device));
   const int num_workers = WorkerShare::NumWorkers(options, plan);
   std::vector<absl::StatusOr<std::unique_ptr<Executor>>> opened(static_cast<size_t>(num_workers));
+  absl::StatusOr<std::vector<CostSample>> samples;
   std::vector<std::thread> openers;
   for (int i = 0; i < num_workers; ++i) {
     // Not on this thread, which shall stay free to run anywhere.
     openers.emplace_back([&, i] {
       const WorkerShare share(options, plan, i);
       share.BindThisThread();
-      opened[static_cast<size_t>(i)] = share.Open(executor, i == 0 ? &description : nullptr);
+      auto& worker = opened[static_cast<size_t>(i)];
+      worker = share.Open(executor, i == 0 ? &description : nullptr);
+      if (i == 0 && worker.ok()) samples = MeasureWorker(options, description, **worker);
     });
     if (plan.device == DeviceKind::kCpu) openers.back().join();
   }
@@ -188,6 +209,7 @@ absl::Status OpenWorkers(const RuntimeOptions& options, ModelDescription& descri
     VNSA_RETURN_IF_ERROR(worker.status());
     executors.push_back(*std::move(worker));
   }
+  VNSA_ASSIGN_OR_RETURN(parts.engine.cost_samples, std::move(samples));
   parts.prompt.info = CommonInfo(executors);
   for (const std::vector<int>& gpus : plan.gpus) parts.gpus.push_back(gpus.front());
   parts.executor = std::move(executors.front());
@@ -264,17 +286,16 @@ MediaOptions MediaOptionsOf(const RuntimeOptions& options, const ModelDescriptio
   return media;
 }
 
-EngineOptions EngineOptionsOf(const RuntimeOptions& options, const ModelDescription& model,
-                              const ExecutorInfo& info) {
-  EngineOptions engine;
+void FillEngineOptions(const RuntimeOptions& options, const ModelDescription& model,
+                       const ExecutorInfo& info, EngineOptions& engine) {
   engine.max_running = options.max_running;
   engine.max_waiting = options.max_waiting;
+  engine.max_preemptions = options.max_preemptions;
   engine.pinned_share = options.session_kv_share;
   engine.tenant_pinned_share = options.tenant_session_kv_share;
   engine.step.prefill_tokens = ChunkTokens(options, model.device != "cpu");
   // Two layer-wise prefills of the longest prompt side by side.
   engine.hidden_bytes = 2 * info.max_context_tokens * info.hidden_row_bytes;
-  return engine;
 }
 
 }  // namespace
@@ -296,7 +317,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> CreateRuntime(const RuntimeOptions& opt
   parts.prompt.generation = DefaultsOf(options, model);
   parts.prompt.model_salt =
       absl::StrCat(parts.facts.weights_digest, "|", parts.facts.name, "|", model.compute_type);
-  parts.engine = EngineOptionsOf(options, model, info);
+  FillEngineOptions(options, model, info, parts.engine);
   parts.metrics = &metrics;
   parts.media_threads = options.decoder_processes;
   parts.patch_buffer_bytes = options.patch_buffer_bytes;

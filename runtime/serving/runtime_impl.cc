@@ -325,7 +325,8 @@ absl::StatusOr<EstimateResult> RuntimeImpl::Estimate(const GenerateRequest& requ
     const double tokens = static_cast<double>(prompt.spec.token_ids.size());
     const double first =
         snapshot.cost->VisionSeconds(patches) +
-        snapshot.cost->PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()));
+        snapshot.cost->PrefillSeconds(tokens, static_cast<double>(prompt.forecast.pairs.total()),
+                                      NumPrefillSlices(prompt, parts_.engine.step.prefill_tokens));
     estimate.time_to_first_token = absl::Seconds(first);
     estimate.total = absl::Seconds(first + prompt.spec.sampling.max_output_tokens *
                                                snapshot.cost->DecodeSeconds(1, tokens));

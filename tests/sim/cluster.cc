@@ -9,10 +9,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "runtime/base/check.h"
+#include "runtime/engine/warm_up.h"
 #include "tests/sim/sim_executor.h"
 
 namespace videonsa::sim {
 namespace {
+
+constexpr double kWarmUpSeconds = 0.3;  // as the server ships
 
 /// The clock of the simulation; only the event loop moves it.
 class SimClock : public Clock {
@@ -134,7 +137,7 @@ class Cluster {
           SimResult& result)
       : trace_(trace),
         result_(result),
-        core_(OptionsOf(policy, workers), H200Info(), clock_, nullptr) {
+        core_(OptionsOf(trace, policy, workers, seed), H200Info(), clock_, nullptr) {
     for (int i = 0; i < workers; ++i) {
       workers_.push_back(std::make_unique<SimWorker>(trace, seed + i, i));
     }
@@ -177,9 +180,13 @@ class Cluster {
     double busy = 0;
   };
 
-  static EngineOptions OptionsOf(const Policy& policy, int workers) {
+  static EngineOptions OptionsOf(const std::vector<SimRequest>& trace, const Policy& policy,
+                                 int workers, uint64_t seed) {
     EngineOptions options = policy.engine;
     options.num_workers = workers;
+    SimExecutor executor(trace, seed);
+    options.cost_samples = *MeasureCosts(
+        executor, {.seconds = kWarmUpSeconds, .prefill_tokens = 8192, .vision_token_id = 0});
     return options;
   }
 

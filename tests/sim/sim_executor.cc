@@ -8,7 +8,11 @@ namespace videonsa::sim {
 
 absl::Status SimExecutor::AddSequence(SequenceSpec spec) {
   State state;
-  state.request = &trace_[spec.sampling.seed];
+  int vision_tokens = 0;
+  for (const VisionSpan& span : spec.vision_spans) vision_tokens += span.num_tokens;
+  const int length = static_cast<int>(spec.token_ids.size());
+  state.layout = {vision_tokens, length - vision_tokens - PromptLayout::kTextBefore};
+  state.output_tokens = trace_[spec.sampling.seed].output_tokens;
   state.cancelled = std::move(spec.cancelled);
   state.outputs = static_cast<int>(spec.answer_ids.size());
   VNSA_CHECK(sequences_.emplace(spec.id, std::move(state)).second) << "added twice";
@@ -18,7 +22,7 @@ absl::Status SimExecutor::AddSequence(SequenceSpec spec) {
 void SimExecutor::Sample(SequenceId id, State& state, StepResult& result) {
   SampledToken& token = result.tokens.emplace_back();
   token.sequence = id;
-  token.is_stop_token = ++state.outputs >= state.request->output_tokens;
+  token.is_stop_token = ++state.outputs >= state.output_tokens;
 }
 
 absl::StatusOr<StepResult> SimExecutor::Run(const StepPlan& plan) {
@@ -34,7 +38,7 @@ absl::StatusOr<StepResult> SimExecutor::Run(const StepPlan& plan) {
       result.skipped.push_back(slice.sequence);
       continue;
     }
-    const PromptLayout& layout = state.request->layout;
+    const PromptLayout& layout = state.layout;
     prefill += device_.PrefillSeconds(slice.token_end - slice.token_begin,
                                       static_cast<double>(layout.PairsUpTo(slice.token_end) -
                                                           layout.PairsUpTo(slice.token_begin)));
@@ -48,11 +52,11 @@ absl::StatusOr<StepResult> SimExecutor::Run(const StepPlan& plan) {
       result.skipped.push_back(id);
       continue;
     }
-    kv_tokens += state.request->layout.length() + state.outputs;
+    kv_tokens += state.layout.length() + state.outputs;
     Sample(id, state, result);
   }
   for (const ReplaySlice& slice : plan.replay) {
-    const int64_t length = sequences_.at(slice.sequence).request->layout.length();
+    const int64_t length = sequences_.at(slice.sequence).layout.length();
     kv_tokens += static_cast<double>((length + slice.begin) * (slice.end - slice.begin));
   }
   const double noise = std::exp(noise_(random_));

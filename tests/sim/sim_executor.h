@@ -10,8 +10,8 @@ namespace videonsa::sim {
 
 /// An executor that computes nothing but the time a step would take.
 ///
-/// SamplingSettings::seed is the request's number in the trace; its layout and the length of its
-/// answer are looked up there.
+/// SamplingSettings::seed is the request's number in the trace, where the length of its answer is
+/// looked up.
 class SimExecutor : public Executor {
  public:
   /// `trace` outlives it. Durations vary by a log-normal factor of 5 %.
@@ -26,7 +26,8 @@ class SimExecutor : public Executor {
 
  private:
   struct State {
-    const SimRequest* request = nullptr;
+    PromptLayout layout;
+    int output_tokens = 0;
     std::shared_ptr<const std::atomic<bool>> cancelled;
     int outputs = 0;
   };

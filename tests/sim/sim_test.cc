@@ -29,7 +29,7 @@ TEST(Sim, AnIdleWorkerKeepsEveryLimit) {
 
 TEST(Sim, AtSaturationOursIsBetterThanFirstComeAndNobodyStarves) {
   std::vector<SimResult> results;
-  for (const std::string& name : TraceNames()) {
+  for (const std::string name : {"mix", "bursts", "heavy"}) {
     const auto trace = MakeTrace(name, kRequests, kWorkers, 1.1, 5);
     ASSERT_TRUE(trace.ok());
     for (const Policy& policy : Policies(kWorkers)) {
@@ -46,6 +46,33 @@ TEST(Sim, AtSaturationOursIsBetterThanFirstComeAndNobodyStarves) {
     EXPECT_LT(ours.by_priority[0].longest_wait, first_come.by_priority[0].longest_wait + 300);
   }
   std::fputs(ResultsText(results).c_str(), stdout);
+}
+
+// Ten minutes at ten times what one worker can do: everybody ends once, answered or given up, and
+// everything comes back (Cluster checks it).
+TEST(Sim, TenMinutesOfTenfoldOverloadEndForEverybody) {
+  const auto trace = MakeTrace("mix", 7000, 1, 10, 3);
+  ASSERT_TRUE(trace.ok());
+  EXPECT_GT(trace->back().arrival, 550);
+  const SimResult result = Simulate(*trace, "mix", Policies(1)[2], 1, 1);
+  EXPECT_EQ(result.total(&ClassResult::requests), 7000);
+  EXPECT_EQ(result.total(&ClassResult::answered) + result.total(&ClassResult::gave_up), 7000);
+  EXPECT_GT(result.total(&ClassResult::good), 100);
+}
+
+// Where answers are so long that pages run out, interactive requests take those of batch answers.
+TEST(Sim, LongAnswersLeaveForInteractiveRequests) {
+  const auto trace = MakeTrace("answers", 1500, 2, 1.1, 5);
+  ASSERT_TRUE(trace.ok());
+  Policy ours = Policies(2)[2];
+  const SimResult with = Simulate(*trace, "answers", ours, 2, 1);
+  ours.engine.max_preemptions = 0;
+  const SimResult without = Simulate(*trace, "answers", ours, 2, 1);
+  EXPECT_GT(with.preemptions, 20);
+  EXPECT_EQ(without.preemptions, 0);
+  const size_t interactive = static_cast<size_t>(Priority::kInteractive);
+  EXPECT_GT(with.by_priority[interactive].good, without.by_priority[interactive].good);
+  std::fputs(ResultsText({with, without}).c_str(), stdout);
 }
 
 }  // namespace

@@ -29,16 +29,26 @@ constexpr ClassShape kClasses[] = {
     {Priority::kBatch, 0.20, 60000, 0.5, 300, 1024},
 };
 
+// Of "answers": what batch work there is writes long texts about long clips.
+constexpr ClassShape kAnswerClasses[] = {
+    {Priority::kInteractive, 0.60, 6000, 0.7, 60, 256},
+    {Priority::kStandard, 0.10, 20000, 0.7, 160, 512},
+    {Priority::kBatch, 0.30, 60000, 0.3, 4000, 8000},
+};
+
 class TraceMaker {
  public:
   TraceMaker(absl::string_view name, uint64_t seed)
-      : heavy_(name == "heavy"), bursts_(name == "bursts"), random_(seed) {}
+      : heavy_(name == "heavy"),
+        bursts_(name == "bursts"),
+        classes_(name == "answers" ? kAnswerClasses : kClasses),
+        random_(seed) {}
 
   SimRequest Draw() {
     const double at = Uniform();
-    const ClassShape& shape = at < kClasses[0].share                       ? kClasses[0]
-                              : at < kClasses[0].share + kClasses[1].share ? kClasses[1]
-                                                                           : kClasses[2];
+    const ClassShape& shape = at < classes_[0].share                       ? classes_[0]
+                              : at < classes_[0].share + classes_[1].share ? classes_[1]
+                                                                           : classes_[2];
     SimRequest request;
     request.priority = shape.priority;
     request.tenant = heavy_ && Uniform() < 0.5 ? 0 : 1 + static_cast<int>(random_() % 31);
@@ -100,6 +110,7 @@ class TraceMaker {
   }
 
   const bool heavy_, bursts_;
+  const ClassShape* const classes_;
   std::mt19937_64 random_;
   DeviceModel device_;
   std::vector<SimRequest> recent_;
@@ -109,7 +120,7 @@ class TraceMaker {
 }  // namespace
 
 const std::vector<std::string>& TraceNames() {
-  static const std::vector<std::string> names = {"mix", "bursts", "heavy"};
+  static const std::vector<std::string> names = {"mix", "bursts", "heavy", "answers"};
   return names;
 }
 

@@ -28,7 +28,8 @@ struct SimRequest {
 /// "mix": Poisson arrivals of short interactive, middling standard and long batch clips.
 /// "bursts": the same requests, four times the mean rate in one minute of six.
 /// "heavy": clip lengths with a Pareto tail (1.1) in every class, and one tenant with half of the
-/// requests.
+/// requests. "answers": interactive questions beside batch work whose answers are so long that
+/// pages run out before time does.
 const std::vector<std::string>& TraceNames();
 
 /// Limits of a class, for everybody's requests.

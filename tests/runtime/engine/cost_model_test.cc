@@ -25,10 +25,12 @@ TEST(CostModel, LearnsALinearMachine) {
   const auto decode = [](double n, double k) { return 0.02 + 1e-3 * n + 3e-7 * k; };
   for (int step = 0; step < 300; ++step) {
     StepWork work;
+    work.prefill_slices = 1;
     work.prefill_tokens = 64.0 * (1 + random() % 8);
     work.prefill_pairs = work.prefill_tokens * (1000 + random() % 30000);
     work.decode_rows = 1 + random() % 16;
     work.decode_kv_tokens = work.decode_rows * (random() % 4000);
+    work.vision_slices = 1;
     work.vision_patches = random() % 2 == 0 ? 0 : 1024 * (1 + random() % 4);
     StepResult result;
     const double noise = 0.95 + 0.1 * (random() % 1000) / 1000.0;
@@ -55,6 +57,7 @@ TEST(CostModel, StepsThatWereHeldUpDoNotSpoilTheOthers) {
   for (int step = 0; step < 400; ++step) {
     StepWork work;
     const bool last_piece = random() % 3 == 0;
+    work.prefill_slices = 1;
     work.prefill_tokens = last_piece ? 20 : 512;
     work.prefill_pairs = work.prefill_tokens * (500 + random() % 2000);
     const double real = 1e-3 + 2e-4 * work.prefill_tokens + 1e-8 * work.prefill_pairs;
@@ -74,6 +77,7 @@ TEST(CostModel, TheFirstStepsTellHowFastTheMachineIs) {
   for (const double speed : {0.01, 1.0, 100.0}) {
     CostModel model(Info());
     StepWork work;
+    work.prefill_slices = 1;
     work.prefill_tokens = 256;
     work.prefill_pairs = 65536;
     StepResult result;
@@ -88,6 +92,7 @@ TEST(CostModel, NeverPredictsLessThanNothing) {
   std::mt19937 random(6);
   for (int step = 0; step < 500; ++step) {
     StepWork work;
+    work.prefill_slices = 1;
     work.prefill_tokens = 1 + random() % 512;
     work.prefill_pairs = random() % 1000000;
     StepResult result;

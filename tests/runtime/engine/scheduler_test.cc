@@ -14,10 +14,12 @@ class SchedulerTest : public ::testing::Test {
   SchedulerTest() : cost_(Info()) {
     for (int i = 0; i < 400; ++i) {
       StepWork work;
+      work.prefill_slices = 1;
       work.prefill_tokens = 64 * (1 + i % 8);
       work.prefill_pairs = 100.0 * ((i * 7) % 5);
       work.decode_rows = 1 + i % 16;
       work.decode_kv_tokens = 10.0 * ((i * 3) % 11);
+      work.vision_slices = 1;
       work.vision_patches = 100 * (1 + i % 3);
       StepResult result;
       result.prefill_time = absl::Milliseconds(1) * work.prefill_tokens;

@@ -10,7 +10,8 @@
 namespace videonsa::sim {
 namespace {
 
-constexpr int kMaxVisionTokens = 122880;  // leaves room for question and answer in 131,072
+// Leaves room for question and answer in 131,072.
+constexpr double kMaxVisionTokens = 122880;
 constexpr double kBatchOfAnswers = 16;
 constexpr double kRepeatShare = 0.25;  // requests about a clip that was asked about before
 constexpr double kFramesDecodedPerSecond = 300;
@@ -21,6 +22,7 @@ struct ClassShape {
   double median_vision, spread_vision;  // log-normal
   double mean_output;
   int max_output;
+  double max_vision = kMaxVisionTokens;
 };
 
 constexpr ClassShape kClasses[] = {
@@ -33,7 +35,7 @@ constexpr ClassShape kClasses[] = {
 constexpr ClassShape kAnswerClasses[] = {
     {Priority::kInteractive, 0.60, 6000, 0.7, 60, 256},
     {Priority::kStandard, 0.10, 20000, 0.7, 160, 512},
-    {Priority::kBatch, 0.30, 60000, 0.3, 4000, 8000},
+    {Priority::kBatch, 0.30, 60000, 0.3, 12000, 16000, 114688},
 };
 
 class TraceMaker {
@@ -57,7 +59,7 @@ class TraceMaker {
     request.layout.question_tokens = 20 + static_cast<int>(random_() % 60);
     double vision = heavy_ ? 2000 * std::pow(1 - Uniform(), -1 / 1.1)
                            : shape.median_vision * std::exp(shape.spread_vision * Normal());
-    vision = std::clamp(vision, 512.0, static_cast<double>(kMaxVisionTokens));
+    vision = std::clamp(vision, 512.0, shape.max_vision);
     request.layout.vision_tokens = static_cast<int>(vision / 64) * 64;
     Repeat(request);
     const double frames = request.layout.vision_tokens / 32.0;

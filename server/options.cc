@@ -253,7 +253,7 @@ void AddModelRows(std::vector<Row>& rows) {
                              "higher priority; 0: never."));
   rows.push_back(Number<double>("warm-up", "seconds", 0, 60,
                                 VNSA_FIELD(double, runtime.warm_up_seconds),
-                                "Steps that each worker times before it serves, so that "
+                                "Steps that a worker runs and times before it serves, so that "
                                 "predictions begin right; 0: the first questions teach them."));
   rows.push_back(
       Flag("batch-invariant", VNSA_FIELD(bool, runtime.batch_invariant),

@@ -75,7 +75,7 @@ TEST(Sim, LongAnswersLeaveForInteractiveRequests) {
   EXPECT_GT(with.by_priority[interactive].good, 0.97 * without.by_priority[interactive].good);
   EXPECT_EQ(with.total(&ClassResult::requests), 1500);
   for (const ClassResult& result : with.by_priority) {
-    EXPECT_LT(result.longest_wait, 3 * 3600) << "starved";
+    EXPECT_LT(result.longest_wait, 600) << "starved";
   }
   std::fputs(ResultsText({with, without}).c_str(), stdout);
 }

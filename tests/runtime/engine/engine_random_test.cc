@@ -451,18 +451,11 @@ class RandomRun {
   std::set<RequestId> media_news_;
 };
 
-// Of one seed. Sanitizers take tens of times as long: fewer there.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kEvents = 6'000;
-#else
-constexpr int kEvents = 50'000;
-#endif
-
 TEST(EngineRandom, InvariantsHoldAndAnswersAreThoseGivenAlone) {
   // VIDEONSA_TEST_SEED runs one seed again; VIDEONSA_TEST_EVENTS is the length of every run.
   const char* only = std::getenv("VIDEONSA_TEST_SEED");
   const char* length = std::getenv("VIDEONSA_TEST_EVENTS");
-  const int events = length != nullptr ? std::atoi(length) : kEvents;
+  const int events = length != nullptr ? std::atoi(length) : VIDEONSA_RANDOM_EVENTS;
   const uint64_t first = only != nullptr ? std::strtoull(only, nullptr, 10) : 1;
   const uint64_t last = only != nullptr ? first : 24;
   int answered = 0, reused = 0, lost = 0, restarts = 0, streamed = 0, most_pinned = 0, resumed = 0;

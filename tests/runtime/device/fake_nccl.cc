@@ -86,7 +86,9 @@ int ncclAllReduce(const void*, void* to, size_t count, int type, int op, ncclCom
     for (void* place : group.places) {
       for (size_t i = 0; i < count; ++i) sums[i] += static_cast<const float*>(place)[i];
     }
-    for (void* place : group.places) std::memcpy(place, sums.data(), count * sizeof(float));
+    for (void* place : group.places) {
+      std::copy(sums.begin(), sums.end(), static_cast<float*>(place));
+    }
   });
 }
 

@@ -1,6 +1,7 @@
 #include "runtime/engine/waiting_queue.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "runtime/base/check.h"
 
@@ -9,6 +10,7 @@ namespace {
 
 // Tenants are forgotten when this many are known and none of their requests waits.
 constexpr size_t kMaxIdleTenants = 1024;
+constexpr double kNobody = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -27,8 +29,9 @@ int WaitingQueue::TenantIndex(const std::string& name) {
   const int index = static_cast<int>(tenants_.size());
   Tenant tenant;
   tenant.name = name;
-  tenant.service = virtual_time_;
   tenants_.push_back(std::move(tenant));
+  services_.push_back(virtual_time_);
+  head_ranks_.push_back(kNobody);
   tenant_index_.emplace(name, index);
   return index;
 }
@@ -39,9 +42,13 @@ void WaitingQueue::ForgetIdleTenants() {
   for (size_t i = 0; i < tenants_.size(); ++i) {
     if (tenants_[i].waiting.empty()) continue;
     moved[i] = static_cast<int>(kept.size());
+    services_[kept.size()] = services_[i];
+    head_ranks_[kept.size()] = head_ranks_[i];
     kept.push_back(std::move(tenants_[i]));
   }
   tenants_ = std::move(kept);
+  services_.resize(tenants_.size());
+  head_ranks_.resize(tenants_.size());
   tenant_index_.clear();
   for (size_t i = 0; i < tenants_.size(); ++i) {
     tenant_index_.emplace(tenants_[i].name, static_cast<int>(i));
@@ -55,9 +62,10 @@ void WaitingQueue::Push(RequestId id, const std::string& tenant, Priority priori
   item.rank = rank;
   item.priority = priority;
   Tenant& owner = tenants_[item.tenant];
-  if (owner.waiting.empty()) owner.service = std::max(owner.service, virtual_time_);
+  double& service = services_[item.tenant];
+  if (owner.waiting.empty()) service = std::max(service, virtual_time_);
   owner.waiting.emplace(item.rank, id.value);
-  owner.head_rank = owner.waiting.begin()->first;
+  NoteHead(item.tenant);
   ++by_priority_[static_cast<int>(priority)];
   VNSA_CHECK(items_.emplace(id, item).second) << "request " << id << " waits twice";
 }
@@ -68,48 +76,55 @@ void WaitingQueue::Remove(RequestId id) {
   const Item item = it->second;
   Tenant& owner = tenants_[item.tenant];
   VNSA_CHECK_EQ(owner.waiting.erase(Ranked(item.rank, id.value)), 1u);
-  if (!owner.waiting.empty()) owner.head_rank = owner.waiting.begin()->first;
+  NoteHead(item.tenant);
   --by_priority_[static_cast<int>(item.priority)];
   items_.erase(it);
 }
 
+void WaitingQueue::NoteHead(size_t tenant) {
+  const auto& waiting = tenants_[tenant].waiting;
+  head_ranks_[tenant] = waiting.empty() ? kNobody : waiting.begin()->first;
+}
+
 void WaitingQueue::Charge(const std::string& tenant, double seconds) {
-  Tenant& owner = tenants_[TenantIndex(tenant)];
-  owner.service = std::max(owner.service, virtual_time_) + seconds;
-  double least = owner.service;
-  for (const Tenant& other : tenants_) {
-    if (!other.waiting.empty()) least = std::min(least, other.service);
+  double& service = services_[TenantIndex(tenant)];
+  service = std::max(service, virtual_time_) + seconds;
+  double least = service;
+  for (size_t i = 0; i < services_.size(); ++i) {
+    least = std::min(least, head_ranks_[i] < kNobody ? services_[i] : kNobody);
   }
   virtual_time_ = std::max(virtual_time_, least);
 }
 
-double WaitingQueue::Setback(const Tenant& tenant) const {
-  return std::min(std::max(0.0, tenant.service - virtual_time_), order_.max_setback);
+double WaitingQueue::Setback(size_t tenant) const {
+  return std::min(std::max(0.0, services_[tenant] - virtual_time_), order_.max_setback);
 }
 
 std::vector<RequestId> WaitingQueue::Front(int count) const {
   // Whoever is among the first `count` belongs to a tenant whose first request is among the first
   // `count` first requests: only those tenants are looked at further.
-  std::vector<std::pair<double, int>> heads;  // rank, tenant
-  heads.reserve(tenants_.size());
-  for (size_t i = 0; i < tenants_.size(); ++i) {
-    const Tenant& tenant = tenants_[i];
-    if (tenant.waiting.empty()) continue;
-    heads.emplace_back(tenant.head_rank + Setback(tenant), static_cast<int>(i));
+  const size_t most = static_cast<size_t>(std::max(count, 0));
+  std::vector<std::pair<double, size_t>> heads;  // rank, tenant; a heap, the last one on top
+  heads.reserve(most + 1);
+  for (size_t i = 0; i < head_ranks_.size() && most > 0; ++i) {
+    const std::pair<double, size_t> head(head_ranks_[i] + Setback(i), i);
+    if (head.first == kNobody || (heads.size() == most && head >= heads.front())) continue;
+    heads.push_back(head);
+    std::push_heap(heads.begin(), heads.end());
+    if (heads.size() <= most) continue;
+    std::pop_heap(heads.begin(), heads.end());
+    heads.pop_back();
   }
-  const size_t num_tenants = std::min<size_t>(count, heads.size());
-  std::nth_element(heads.begin(), heads.begin() + num_tenants, heads.end());
   std::vector<Ranked> best;
-  for (size_t i = 0; i < num_tenants; ++i) {
-    const Tenant& tenant = tenants_[heads[i].second];
+  for (const auto& [rank, tenant] : heads) {
     const double setback = Setback(tenant);
-    int taken = 0;
-    for (auto it = tenant.waiting.begin(); it != tenant.waiting.end() && taken < count; ++it) {
-      best.emplace_back(it->first + setback, it->second);
-      ++taken;
+    size_t taken = 0;
+    for (const Ranked& waiting : tenants_[tenant].waiting) {
+      if (taken++ == most) break;
+      best.emplace_back(waiting.first + setback, waiting.second);
     }
   }
-  const size_t wanted = std::min<size_t>(count, best.size());
+  const size_t wanted = std::min(most, best.size());
   std::partial_sort(best.begin(), best.begin() + wanted, best.end());
   std::vector<RequestId> ids;
   ids.reserve(wanted);

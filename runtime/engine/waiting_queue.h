@@ -29,9 +29,9 @@ struct WaitingOrder {
 
 /// Requests whose prompt is ready, in the order in which they should start.
 ///
-/// Among tenants, the one that has received
-/// more than its share is set back by the surplus in seconds of predicted work, at most
-/// WaitingOrder::max_setback (fair share, start-time fair queueing).
+/// Among tenants, the one that has received more than its share is set back by the surplus in
+/// seconds of predicted work, at most WaitingOrder::max_setback (fair share, start-time fair
+/// queueing).
 ///
 /// Owner: engine thread only.
 class WaitingQueue {
@@ -54,8 +54,6 @@ class WaitingQueue {
   using Ranked = std::pair<double, uint64_t>;  // rank, request id
   struct Tenant {
     std::string name;
-    double service = 0;    // seconds received, never behind virtual_time_ while waiting
-    double head_rank = 0;  // of waiting.begin(), if it is not empty
     absl::btree_set<Ranked> waiting;
   };
   struct Item {
@@ -65,10 +63,14 @@ class WaitingQueue {
   };
   int TenantIndex(const std::string& name);
   void ForgetIdleTenants();
-  double Setback(const Tenant& tenant) const;  // seconds
+  double Setback(size_t tenant) const;  // seconds
+  void NoteHead(size_t tenant);
 
   const WaitingOrder order_;
   std::vector<Tenant> tenants_;
+  // By tenant, apart from the rest because every step looks at those of all.
+  std::vector<double> services_;    // seconds received, never behind virtual_time_ while waiting
+  std::vector<double> head_ranks_;  // of the first that waits; infinite if none does
   absl::flat_hash_map<std::string, int> tenant_index_;
   absl::flat_hash_map<RequestId, Item> items_;
   int by_priority_[3] = {0, 0, 0};

@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "runtime/base/check.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/warm_up.h"
 #include "runtime/executor/executor_factory.h"
 #include "tests/support/engine_fixtures.h"
 
@@ -53,7 +54,7 @@ class TimedStream : public AnswerStream {
 /// The engine's core over a real executor, without threads.
 class Bench {
  public:
-  Bench(const char* config, const EngineOptions& options, int pages) {
+  Bench(const char* config, EngineOptions options, int pages) {
     ExecutorOptions executor;
     executor.dummy_weights = true;
     executor.dummy_config_path = config;
@@ -61,6 +62,9 @@ class Bench {
     auto created = CreateExecutor(executor);
     VNSA_CHECK(created.ok()) << created.status();
     executor_ = *std::move(created);
+    auto samples = MeasureCosts(*executor_, {.seconds = 0.3});
+    VNSA_CHECK(samples.ok()) << samples.status();
+    options.cost_samples = *std::move(samples);
     runner_ = std::make_unique<JobRunner>(executor_.get());
     core_ = std::make_unique<EngineCore>(options, executor_->info(), Clock::Real(), nullptr);
   }

@@ -43,8 +43,13 @@ struct CudaKvAppendParams {
 /// Shapes: q, out [row_end - row_begin, num_q_heads * head_dim]; row r is position row_begin + r
 ///         skip_rows [row_end - row_begin] uint8 or null; rows marked 1 are neither read nor
 ///         written
-/// Requires: the pages hold every position below row_end; out does not overlap q.
-/// A row's result does not depend on the chunk it came in (bitwise).
+/// split_keys: for few rows that see many keys. Keys are cut into runs of kDenseRunKeys, which are
+///         weighed side by side and joined in order.
+/// Requires: the pages hold every position below row_end; out does not overlap q; with split_keys
+///           scratch of CudaDenseSplitScratchBytes.
+/// A row's result does not depend on the chunk it came in (bitwise), but for rows that see more
+/// than kDenseRunKeys keys it depends on split_keys.
+inline constexpr int kDenseRunKeys = 4096;
 struct CudaDensePrefillParams {
   PagedKv kv;
   CudaConstRows q;
@@ -54,7 +59,10 @@ struct CudaDensePrefillParams {
   int row_begin = 0;
   int row_end = 0;
   float scale = 0;
+  bool split_keys = false;
+  CudaScratch scratch;
 };
+size_t CudaDenseSplitScratchBytes(int num_q_heads, int head_dim, int max_len);
 [[nodiscard]] CudaStatus LaunchDensePrefill(const CudaDensePrefillParams& params,
                                             CudaStream stream);
 

@@ -38,6 +38,8 @@ enum class HeadMap : int { kGroups, kSlots };
 inline constexpr int kSlotsPerKvHead = 16;
 inline constexpr int kDataSlots = 56;
 inline constexpr int kSlotHeads = 28;
+/// Whether a slot's head has been met before, if KV heads 0 and 3 are passed first, then 1, then 2.
+__host__ __device__ constexpr bool IsSecondCopy(int slot) { return slot >= 20 && slot < 48; }
 
 /// What all policies over pages share.
 ///
@@ -71,6 +73,14 @@ struct PagedRows {
   float factor = 1;
   const float* add = nullptr;  ///< [rows of the call, width of out] addend; null: 0
   int64_t add_stride = 0;
+  /// Slots, where given: what a head's first copy adds in vision rows instead, [rows, num_kv_heads,
+  /// head_dim] for the head's own KV head; and where its second copy leaves the row.
+  const float* first_add = nullptr;
+  DeviceRows last_out;
+
+  /// Where the tiles' keys and values lie.
+  const T* KeyBase() const { return k_pages; }
+  const T* ValueBase() const { return v_pages; }
 
   __host__ __device__ int Group(int kv_head) const {
     if (heads == HeadMap::kGroups) return num_q_heads / num_kv_heads;
@@ -159,6 +169,18 @@ struct PagedRows {
     to.is_bf16 = out.is_bf16;
     to.offset = token * out.stride + int64_t{head} * head_dim;
     if (add != nullptr) to.add = add + token * add_stride + int64_t{head} * head_dim;
+    if (heads == HeadMap::kSlots) {
+      const bool second = IsSecondCopy(Slot(cta, row));
+      if (first_add != nullptr && !second && zero_unless[token]) {
+        const int own = head * num_kv_heads / kSlotHeads;
+        to.add = first_add + (int64_t{token} * num_kv_heads + own) * head_dim;
+      }
+      if (last_out.data != nullptr && second) {
+        to.data = last_out.data;
+        to.is_bf16 = last_out.is_bf16;
+        to.offset = token * last_out.stride + int64_t{head} * head_dim;
+      }
+    }
     to.factor = factor;
     if (gates != nullptr) {
       const bool live = zero_unless == nullptr || zero_unless[token];
@@ -183,6 +205,39 @@ struct DensePolicy : PagedRows<T> {
   __device__ KeyTile<T> Tile(const Cta& cta, int step) const { return this->PageTile(cta, step); }
   __device__ KeyRange Range(const Cta&, const KeyTile<T>& tile, int, int, int position) const {
     return {0, min(kTileKeys, position - tile.first + 1)};
+  }
+};
+
+/// The keys of one run of blockIdx.z, normalised results and the logs of their sums.
+///
+/// Shapes: partial [runs, rows of the call, num_q_heads, head_dim], lse2 [runs, rows, num_q_heads]
+template <typename T>
+struct DenseRunPolicy : DensePolicy<T> {
+  using Cta = RowsCta;
+
+  int run_tiles = 0;
+  float* partial = nullptr;
+  float* lse2 = nullptr;
+
+  template <int kRows>
+  __device__ bool Begin(Cta& cta, char*, char*) const {
+    if (!this->template BeginRows<kRows>(cta)) return false;
+    cta.first_tile = static_cast<int>(blockIdx.z) * run_tiles;
+    cta.steps = min(run_tiles, this->LastPosition(cta) / kTileKeys + 1 - cta.first_tile);
+    return cta.steps > 0;
+  }
+  __device__ KeyTile<T> Tile(const Cta& cta, int step) const {
+    return this->PageTile(cta, cta.first_tile + step);
+  }
+  __device__ RowOutput OutputOf(const Cta& cta, int row) const {
+    const int64_t rows = this->row_end - this->row_begin;
+    const int64_t at = (blockIdx.z * rows + cta.token + row / cta.group) * this->num_q_heads +
+                       this->Head(cta, row);
+    RowOutput to;
+    to.data = partial;
+    to.offset = at * this->head_dim;
+    to.lse2 = lse2 + at;
+    return to;
   }
 };
 

@@ -3,6 +3,9 @@
 #include "kernels/common/attention_tile.cuh"
 #include "kernels/common/wgmma.cuh"
 
+// After wgmma.cuh, which says what the architecture has.
+#include "kernels/common/tile_maps.cuh"
+
 /// The body of attention_tile.cuh on the warpgroup products of Hopper: the same policies, the same
 /// result for a row whatever its neighbours are. One warpgroup copies keys and values and does
 /// nothing else; the others multiply at their own pace, 64 rows each: products of the next keys and
@@ -46,8 +49,10 @@ class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
   using Queries = uint32_t[kDim / 16][4];
 
  public:
-  __device__ WideBody(const Policy& policy, typename Policy::Cta& cta, char* shared, float scale)
+  __device__ WideBody(const Policy& policy, const TileMaps& maps, typename Policy::Cta& cta,
+                      char* shared, float scale)
       : Base(policy, cta, scale),
+        maps_(maps),
         stages_((SharedAddress(shared) + Layout::kBorder - 1) / Layout::kBorder * Layout::kBorder),
         shared_(shared + (stages_ - SharedAddress(shared))),
         tiles_(policy.steps(cta)),
@@ -62,6 +67,7 @@ class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
         InitBarrier(Read(kKeysPart, i), kGroups * 4);
         InitBarrier(Read(kValuesPart, i), kGroups * 4);
       }
+      FenceShared();  // the copy engine sees them
     }
     __syncthreads();
     if (threadIdx.x >= kGroups * 128) {
@@ -100,6 +106,7 @@ class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
   __device__ void CopyStep(Part part, int step) const {
     const int stage = step % kStages;
     if (step >= kStages) WaitBarrier(Read(part, stage), (step / kStages - 1) & 1);
+    if (CopyWhole(part, step)) return;
     char* to = shared_ + Offset(part, step);
     for (int i = 0; i < kTiles; ++i) {
       const int t = step * kTiles + i - before_;
@@ -109,6 +116,36 @@ class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
                                      to + i * kTileKeys * 128, kColumnTile);
     }
     ArriveAfterCopies(Filled(part, stage));
+  }
+
+  // Whole tiles are left to the copy engine; parts of them, and keys to be left out, are not for it.
+  __device__ bool CopyWhole(Part part, int step) const {
+    int rows[kTiles];
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      const int t = step * kTiles + i - before_;
+      if (t < 0 || t >= tiles_) return false;
+      const typename Base::Tile tile = policy_.Tile(cta_, t);
+      if (tile.live < kTileKeys || tile.keep != nullptr) return false;
+      const auto* base = static_cast<const typename Policy::Element*>(maps_.k.base);
+      rows[i] = static_cast<int>((tile.k - base) / kDim);
+    }
+    const uint32_t barrier = Filled(part, step % kStages);
+    if (threadIdx.x % 128 != 0) {
+      Arrive(barrier);
+      return true;
+    }
+    ArriveExpecting(barrier, Layout::kStepBytes);
+    const TileMap& map = part == kKeysPart ? maps_.k : maps_.v;
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+      for (int column = 0; column < kDim; column += 64) {
+        CopyTile(stages_ + Offset(part, step) + i * kTileKeys * 128 + column / 64 * kColumnTile, map,
+                 column, rows[i], barrier);
+      }
+    }
+    return true;
   }
 
   __device__ void WaitFilled(Part part, int step) const {
@@ -219,6 +256,7 @@ class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
     this->Weigh(s, shrink);
   }
 
+  const TileMaps& maps_;
   const uint32_t stages_;  // shared address
   char* const shared_;
   const int tiles_;
@@ -229,14 +267,15 @@ class WideBody : private TileRows<kDim, 1, Policy, kTiles * kTileKeys> {
 
 template <int kDim, int kTiles, typename Policy>
 __global__ void __launch_bounds__(WideLayout<kDim, kTiles>::kThreads, 1)
-    AttendWideKernel(const __grid_constant__ Policy policy, float scale) {
+    AttendWideKernel(const __grid_constant__ Policy policy, const __grid_constant__ TileMaps maps,
+                     float scale) {
 #ifdef VIDEONSA_WGMMA
   extern __shared__ __align__(16) char shared[];
   typename Policy::Cta cta;
   if (!policy.template Begin<WideLayout<kDim, kTiles>::kRows>(cta, shared, nullptr)) {
     return;
   }
-  WideBody<kDim, kTiles, Policy>(policy, cta, shared, scale).Run();
+  WideBody<kDim, kTiles, Policy>(policy, maps, cta, shared, scale).Run();
 #else
   __trap();  // never launched: the launcher asks for the architecture
 #endif
@@ -267,7 +306,11 @@ cudaError_t LaunchWideTiles(const Policy& policy, float scale, const Grid& grid_
       const cudaError_t set =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
       if (set != cudaSuccess) return set;
-      kernel<<<grid, Layout::kThreads, Layout::kBytes, stream>>>(policy, scale);
+      TileMaps maps;
+      cudaError_t made = MakeTileMap<kDim>(policy.KeyBase(), &maps.k);
+      if (made == cudaSuccess) made = MakeTileMap<kDim>(policy.ValueBase(), &maps.v);
+      if (made != cudaSuccess) return made;
+      kernel<<<grid, Layout::kThreads, Layout::kBytes, stream>>>(policy, maps, scale);
       return cudaGetLastError();
     }
   }

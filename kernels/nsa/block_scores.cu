@@ -221,10 +221,10 @@ cudaError_t LaunchTensor(const BlockScores<__nv_bfloat16>& args, int heads, cuda
   return cudaGetLastError();
 }
 
-template <int kDim, int kPairs, int kStages, ScoreKind kKind>
+template <int kDim, int kPairs, ScoreKind kKind>
 cudaError_t LaunchWide(const BlockScores<__nv_bfloat16>& args, cudaStream_t stream) {
-  using Layout = WideScoreLayout<kDim, kPairs, kStages>;
-  const auto kernel = WideScoresKernel<kDim, kPairs, kStages, kKind>;
+  using Layout = WideScoreLayout<kDim, kPairs>;
+  const auto kernel = WideScoresKernel<kDim, kPairs, kKind>;
   const cudaError_t set =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
   if (set != cudaSuccess) return set;
@@ -258,8 +258,8 @@ cudaError_t LaunchBlockScores(const BlockScores<__nv_bfloat16>& args, cudaStream
       if (HasWideTiles()) {
         return WithScoreKind(args, [&](auto kind) {
           constexpr ScoreKind kKind = decltype(kind)::value;
-          return heads <= 8 ? LaunchWide<kDim, 4, 2, kKind>(args, stream)
-                            : LaunchWide<kDim, 8, 1, kKind>(args, stream);
+          return heads <= 8 ? LaunchWide<kDim, 4, kKind>(args, stream)
+                            : LaunchWide<kDim, 8, kKind>(args, stream);
         });
       }
     }

@@ -44,6 +44,9 @@ struct CompressedPolicy : PagedRows<T> {
   int64_t lse_stride = 0;
   float* top2 = nullptr;  ///< causal_nsa: [rows of the call, num_q_heads] or null
 
+  const T* KeyBase() const { return k_means; }
+  const T* ValueBase() const { return v_means; }
+
   template <int kRows>
   __device__ bool Begin(Cta& cta, char*, char*) const {
     if (!this->template BeginRows<kRows>(cta)) return false;

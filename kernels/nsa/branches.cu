@@ -51,6 +51,28 @@ __global__ void __launch_bounds__(256)
 
 }  // namespace
 
+cudaError_t LaunchTextRows(const CudaDensePrefillParams& dense, const CudaRowRange* text,
+                           int num_text, cudaStream_t stream) {
+  const int rows = dense.row_end - dense.row_begin;
+  const CudaRowRange all = {0, rows};
+  if (text == nullptr) text = &all, num_text = 1;
+  for (int i = 0; i < num_text; ++i) {
+    const int64_t begin = text[i].begin;
+    CudaDensePrefillParams part = dense;
+    part.split_keys = true;
+    part.q.data = static_cast<const char*>(dense.q.data) +
+                  begin * dense.q.row_stride * static_cast<int>(SizeOf(dense.q.dtype));
+    part.out.data = static_cast<char*>(dense.out.data) +
+                    begin * dense.out.row_stride * static_cast<int>(SizeOf(dense.out.dtype));
+    part.skip_rows = dense.skip_rows + begin;
+    part.row_begin = dense.row_begin + text[i].begin;
+    part.row_end = dense.row_begin + text[i].end;
+    const auto status = static_cast<cudaError_t>(LaunchDensePrefill(part, stream));
+    if (status != cudaSuccess) return status;
+  }
+  return cudaSuccess;
+}
+
 template <typename T>
 cudaError_t LaunchBlockMeans(const BlockMeans<T>& means, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>(means.blocks_stride),

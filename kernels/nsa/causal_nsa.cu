@@ -14,8 +14,9 @@ struct CausalPlan {
   void* k_means = nullptr;
   void* v_means = nullptr;
   float* lse2 = nullptr;
-  float* top2 = nullptr;   // fp32 only
-  void* shared = nullptr;  // scores of a few rows, then partial results of selected attention
+  float* top2 = nullptr;  // fp32 only
+  // Scores of a few rows, partial results of selected attention, then those of text rows.
+  void* shared = nullptr;
   size_t shared_bytes = 0;
   uint8_t* steep = nullptr;  // rows of the scores whose weights leave fp32
   int32_t* blocks = nullptr;
@@ -40,6 +41,8 @@ struct CausalPlan {
         static_cast<size_t>(plan.score_rows) * kv.num_kv_heads * plan.blocks_stride * sizeof(float),
         GatheredScratchBytes(rows, len, kv.num_kv_heads, num_q_heads / kv.num_kv_heads,
                              selected_blocks, kv.head_dim));
+    plan.shared_bytes =
+        std::max(plan.shared_bytes, CudaDenseSplitScratchBytes(num_q_heads, kv.head_dim, len));
     plan.shared = cursor.Take<char>(plan.shared_bytes);
     plan.steep = cursor.Take<uint8_t>(static_cast<size_t>(plan.score_rows) * kv.num_kv_heads);
     plan.blocks = cursor.Take<int32_t>(count * kv.num_kv_heads * selected_blocks);
@@ -184,7 +187,7 @@ CudaStatus LaunchCausalNsa(const CudaCausalNsaParams& p, CudaStream stream) {
   const cudaError_t status = cuda::DispatchElement(p.kv.dtype, [&](auto element) {
     return cuda::CausalPass<decltype(element)>(p, plan, stream).Run();
   });
-  if (status != cudaSuccess || !p.has_text) return status;
+  if (status != cudaSuccess) return status;
   CudaDensePrefillParams dense;
   dense.kv = p.kv;
   dense.q = p.q;
@@ -194,7 +197,8 @@ CudaStatus LaunchCausalNsa(const CudaCausalNsaParams& p, CudaStream stream) {
   dense.row_begin = p.row_begin;
   dense.row_end = p.row_end;
   dense.scale = p.scale;
-  return LaunchDensePrefill(dense, stream);
+  dense.scratch = {plan.shared, plan.shared_bytes};
+  return cuda::LaunchTextRows(dense, p.text, p.num_text, stream);
 }
 
 }  // namespace videonsa

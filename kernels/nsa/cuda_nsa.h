@@ -27,6 +27,12 @@ struct CudaNsaTally {
 };
 inline constexpr int kCudaTallyShift = 36;
 
+/// Rows [begin, end) of a call, counted from its first row.
+struct CudaRowRange {
+  int begin = 0;
+  int end = 0;
+};
+
 /// causal_nsa prefill of prompt rows [row_begin, row_end), one layer; text rows are dense.
 ///
 /// Shapes: q, out    [row_end - row_begin, num_q_heads * head_dim] F32 or BF16
@@ -51,7 +57,9 @@ struct CudaCausalNsaParams {
   int selected_blocks = 0;
   int window = 0;
   float scale = 0;
-  bool has_text = true;  ///< false promises that no row is text: the dense pass is left out
+  /// On the host: every text row lies in one of them. Null: text may be anywhere.
+  const CudaRowRange* text = nullptr;
+  int num_text = 0;
   int32_t* blocks = nullptr;
   CudaNsaTally tally;
   CudaScratch scratch;
@@ -62,13 +70,14 @@ size_t CudaCausalNsaScratchBytes(const PagedKv& kv, int num_q_heads, int max_row
 
 /// released_nsa over a whole prompt with at least one vision row, one layer.
 ///
-/// Shapes: q, out    [num_rows, 28 * head_dim] F32 or BF16
-///         gates     [num_rows, 84] fp32 logits; vision rows only are read
+/// Shapes, where rows are those from row_begin on:
+///         q, out    [rows, 28 * head_dim] F32 or BF16
+///         gates     [rows, 84] fp32 logits; vision rows only are read
 ///         is_vision [num_rows] uint8
-///         blocks    [num_rows, 4, n] int32 or null, n the next power of two of selected_blocks:
+///         blocks    [rows, 4, n] int32 or null, n the next power of two of selected_blocks:
 ///                   the choice in the network's order, -1 = empty place
-/// Requires: as ReleasedNsaParams; q's row stride a multiple of 8 elements. A prompt without vision
-/// rows is for LaunchDensePrefill.
+/// Requires: as ReleasedNsaParams (row_begin too); q's row stride a multiple of 8 elements. A
+/// prompt without vision rows is for LaunchDensePrefill.
 struct CudaReleasedNsaParams {
   PagedKv kv;
   CudaConstRows q;
@@ -76,6 +85,9 @@ struct CudaReleasedNsaParams {
   const float* gates = nullptr;
   int64_t gates_stride = 0;
   const uint8_t* is_vision = nullptr;
+  const CudaRowRange* text = nullptr;  ///< as in CudaCausalNsaParams
+  int num_text = 0;
+  int row_begin = 0;
   int num_rows = 0;
   int selected_blocks = 0;
   int window = 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/attention/cuda_attention.h"
 #include "kernels/nsa/branch_rows.cuh"
 #include "kernels/nsa/cuda_nsa.h"
 
@@ -142,6 +143,11 @@ cudaError_t LaunchScoredChoice(BlockScores<T> scores, BlockChoice choice, uint8_
 }
 /// released_nsa: the bitonic network of attention.md section 5 (quirks Q5, Q11), count <= 32.
 cudaError_t LaunchNetworkChoice(const BlockChoice& choice, cudaStream_t stream);
+
+/// Dense attention of the text rows of a call, whose `dense` has its rows and what marks the
+/// others.
+cudaError_t LaunchTextRows(const CudaDensePrefillParams& dense, const CudaRowRange* text,
+                           int num_text, cudaStream_t stream);
 
 /// Sums of the gates of vision rows, in tally units.
 cudaError_t LaunchGateSums(const float* gates, int64_t stride, const uint8_t* is_vision, int rows,

@@ -1,5 +1,6 @@
 #include "kernels/attention/cuda_attention.h"
 #include "kernels/common/cuda_scratch.h"
+#include "kernels/nsa/nsa_params.h"
 #include "kernels/nsa/nsa_stages.cuh"
 
 namespace videonsa {
@@ -11,7 +12,9 @@ constexpr int kKvHeads = 4;
 constexpr int kThreads = 128;
 
 // The copies of a head lie under different KV heads; branches add to a head's row once per KV head,
-// so KV heads that share a head run one after the other: 0 and 3, then 1, then 2.
+// so KV heads that share a head run one after the other: 0 and 3, then 1, then 2 (IsSecondCopy).
+// The first copy of the first branch begins with the running mean, the second of the last one
+// leaves the result.
 struct KvPass {
   int first;
   int step;
@@ -60,13 +63,13 @@ __global__ void __launch_bounds__(kThreads) PrefixKernel(double* sums, int num_b
   }
 }
 
-// Vision rows become the mean of all values up to them (quirk Q7). CTA: one block of one KV head.
+// Means of all values up to vision rows from row_begin on, where `means` [rows, kKvHeads, head_dim]
+// and `is_vision` begin (quirk Q7). CTA: one block of one KV head.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     RunningMeanKernel(PagedKv kv, int num_rows, const double* sums, const uint8_t* is_vision,
-                      float* out, int64_t out_stride) {
-  const int block = blockIdx.x, kv_head = blockIdx.y;
-  const int heads = kHeads / kKvHeads;
+                      int row_begin, float* means) {
+  const int block = row_begin / kTileKeys + blockIdx.x, kv_head = blockIdx.y;
   const int keys = min(kTileKeys, num_rows - block * kTileKeys);
   const int64_t tile = int64_t{kv.page_ids[block]} * kv.num_kv_heads + kv_head;
   for (int d = threadIdx.x; d < kv.head_dim; d += kThreads) {
@@ -74,12 +77,10 @@ __global__ void __launch_bounds__(kThreads)
     double sum = sums[(int64_t{block} * kv.num_kv_heads + kv_head) * kv.head_dim + d];
     for (int key = 0; key < keys; ++key) {
       sum += ToFloat(v[key * kv.head_dim]);
-      const int64_t row = int64_t{block} * kTileKeys + key;
-      if (!is_vision[row]) continue;
-      const auto mean = static_cast<float>(sum / static_cast<double>(row + 1));
-      for (int h = 0; h < heads; ++h) {
-        out[row * out_stride + (kv_head * heads + h) * kv.head_dim + d] = mean;
-      }
+      const int64_t row = int64_t{block} * kTileKeys + key - row_begin;
+      if (row < 0 || !is_vision[row]) continue;
+      means[(row * kv.num_kv_heads + kv_head) * kv.head_dim + d] =
+          static_cast<float>(sum / static_cast<double>(row_begin + row + 1));
     }
   }
 }
@@ -94,21 +95,14 @@ __global__ void ZeroSlotsKernel(float* lse2, int num_rows) {
   }
 }
 
-__global__ void RoundKernel(const float* x, int64_t x_stride, __nv_bfloat16* out,
-                            int64_t out_stride, int width) {
-  const int64_t row = blockIdx.x;
-  for (int i = threadIdx.x * 2; i < width; i += kThreads * 2) {
-    const float2 pair = *reinterpret_cast<const float2*>(x + row * x_stride + i);
-    *reinterpret_cast<uint32_t*>(out + row * out_stride + i) = PackBf16(pair.x, pair.y);
-  }
-}
-
 struct ReleasedPlan {
   void* k_means = nullptr;
   void* v_means = nullptr;
   double* value_sums = nullptr;
-  float* lse2 = nullptr;   // [64 slots, rows]
-  void* shared = nullptr;  // scores of a few rows, then partial results of selected attention
+  float* lse2 = nullptr;  // [64 slots, rows]
+  // Partial results of text rows, running means, scores of a few rows, then partial results of
+  // selected attention.
+  void* shared = nullptr;
   size_t shared_bytes = 0;
   int32_t* blocks = nullptr;
   float* sum = nullptr;
@@ -129,8 +123,11 @@ struct ReleasedPlan {
     plan.v_means = cursor.Take<char>(means * SizeOf(kv.dtype));
     plan.value_sums = cursor.Take<double>(means);
     plan.lse2 = cursor.Take<float>(rows * kReleasedSlotsOnDevice);
+    plan.shared_bytes = std::max(
+        rows * kKvHeads * kv.head_dim * sizeof(float),
+        static_cast<size_t>(plan.score_rows) * kKvHeads * plan.blocks_stride * sizeof(float));
     plan.shared_bytes =
-        static_cast<size_t>(plan.score_rows) * kKvHeads * plan.blocks_stride * sizeof(float);
+        std::max(plan.shared_bytes, CudaDenseSplitScratchBytes(kHeads, kv.head_dim, len));
     for (const KvPass& pass : kKvPasses) {
       plan.shared_bytes = std::max(
           plan.shared_bytes,
@@ -148,32 +145,32 @@ template <typename T>
 class ReleasedPass {
  public:
   ReleasedPass(const CudaReleasedNsaParams& p, const ReleasedPlan& plan, cudaStream_t stream)
-      : p_(p), plan_(plan), stream_(stream) {
+      : p_(p),
+        plan_(plan),
+        stream_(stream),
+        rows_(p.num_rows - p.row_begin),
+        is_vision_(p.is_vision + p.row_begin) {
     sum_.data = plan.sum;
     sum_.row_stride = int64_t{kHeads} * p.kv.head_dim;
     if (p.out.dtype == DType::kF32) sum_ = p.out;
   }
 
   cudaError_t Run() const {
-    cudaError_t status = RunningMeans();
-    if (status == cudaSuccess) status = DenseText();
+    cudaError_t status = DenseText();
+    if (status == cudaSuccess) status = RunningMeans();
     if (status == cudaSuccess) status = Compress();
     if (status == cudaSuccess) status = Choose();
     if (status == cudaSuccess) status = Select();
     if (status == cudaSuccess) status = Window();
     if (status == cudaSuccess && p_.tally.gate_sums != nullptr) {
-      status = LaunchGateSums(p_.gates, p_.gates_stride, p_.is_vision, p_.num_rows, kHeads,
+      status = LaunchGateSums(p_.gates, p_.gates_stride, is_vision_, rows_, kHeads,
                               p_.tally.gate_sums, stream_);
     }
-    if (status != cudaSuccess || p_.out.dtype == DType::kF32) return status;
-    RoundKernel<<<static_cast<unsigned>(p_.num_rows), kThreads, 0, stream_>>>(
-        plan_.sum, sum_.row_stride, static_cast<__nv_bfloat16*>(p_.out.data), p_.out.row_stride,
-        kHeads * p_.kv.head_dim);
-    return cudaGetLastError();
+    return status;
   }
 
  private:
-  float* Sum() const { return static_cast<float*>(sum_.data); }
+  float* Means() const { return static_cast<float*>(plan_.shared); }
   int32_t* Blocks() const { return p_.blocks != nullptr ? p_.blocks : plan_.blocks; }
 
   cudaError_t RunningMeans() const {
@@ -183,8 +180,9 @@ class ReleasedPass {
     BlockSumsKernel<T><<<grid, kThreads, 0, stream_>>>(p_.kv, p_.num_rows, plan_.value_sums);
     PrefixKernel<<<static_cast<unsigned>((width + kThreads - 1) / kThreads), kThreads, 0,
                    stream_>>>(plan_.value_sums, num_blocks, width);
-    RunningMeanKernel<T><<<grid, kThreads, 0, stream_>>>(p_.kv, p_.num_rows, plan_.value_sums,
-                                                         p_.is_vision, Sum(), sum_.row_stride);
+    const dim3 own(static_cast<unsigned>(num_blocks - p_.row_begin / kTileKeys), kKvHeads);
+    RunningMeanKernel<T><<<own, kThreads, 0, stream_>>>(p_.kv, p_.num_rows, plan_.value_sums,
+                                                        is_vision_, p_.row_begin, Means());
     return cudaGetLastError();
   }
 
@@ -193,11 +191,13 @@ class ReleasedPass {
     dense.kv = p_.kv;
     dense.q = p_.q;
     dense.out = sum_;
-    dense.skip_rows = p_.is_vision;
+    dense.skip_rows = is_vision_;
     dense.num_q_heads = kHeads;
+    dense.row_begin = p_.row_begin;
     dense.row_end = p_.num_rows;
     dense.scale = p_.scale;
-    return static_cast<cudaError_t>(LaunchDensePrefill(dense, stream_));
+    dense.scratch = {plan_.shared, plan_.shared_bytes};
+    return LaunchTextRows(dense, p_.text, p_.num_text, stream_);
   }
 
   // All rows are live: text rows have zero queries and gates of one half, which makes their
@@ -206,8 +206,9 @@ class ReleasedPass {
     FillPages(p_.kv, rows);
     rows.q = DeviceRows(p_.q);
     rows.out = DeviceRows(sum_);
-    rows.zero_unless = p_.is_vision;
+    rows.zero_unless = is_vision_;
     rows.keep = p_.is_vision;
+    rows.row_begin = p_.row_begin;
     rows.row_end = p_.num_rows;
     rows.heads = HeadMap::kSlots;
     rows.num_q_heads = kHeads;
@@ -217,7 +218,7 @@ class ReleasedPass {
     rows.gates_stride = p_.gates_stride;
     rows.branch = branch;
     rows.factor = 0.5f;  // the mean of two copies
-    rows.add = Sum();
+    rows.add = static_cast<const float*>(sum_.data);
     rows.add_stride = sum_.row_stride;
   }
 
@@ -235,12 +236,13 @@ class ReleasedPass {
     for (const KvPass& pass : kKvPasses) {
       CompressedPolicy<T> policy;
       Fill(policy, 0, pass);
+      policy.first_add = Means();
       policy.k_means = means.k;
       policy.v_means = means.v;
       policy.num_blocks = (p_.num_rows + kTileKeys - 1) / kTileKeys;
       policy.blocks_stride = plan_.blocks_stride;
       policy.own_and_later = true;
-      policy.lse2 = plan_.lse2;
+      policy.lse2 = plan_.lse2 + p_.row_begin;
       policy.lse_stride = p_.num_rows;
       if (status == cudaSuccess) status = LaunchCompressed(policy, pass.count, p_.scale, stream_);
     }
@@ -256,21 +258,23 @@ class ReleasedPass {
     scores.q = DeviceRows(p_.q);
     scores.num_q_heads = kHeads;
     scores.heads = HeadMap::kSlots;
-    scores.zero_unless = p_.is_vision;
-    scores.lse2 = plan_.lse2;
+    scores.zero_unless = is_vision_;
+    scores.lse2 = plan_.lse2 + int64_t{kReleasedSlotsOnDevice} * p_.row_begin;
+    scores.row_begin = p_.row_begin;
     scores.scale = p_.scale;
     scores.scores = static_cast<float*>(plan_.shared);
     BlockChoice choice;
     choice.scores = scores.scores;
     choice.blocks_stride = plan_.blocks_stride;
     choice.num_kv_heads = kKvHeads;
-    choice.is_vision = p_.is_vision;
+    choice.is_vision = is_vision_;
+    choice.row_begin = p_.row_begin;
     choice.count = plan_.kept;
     choice.blocks = Blocks();
     choice.tally = p_.tally;
-    for (int begin = 0; begin < p_.num_rows; begin += plan_.score_rows) {
+    for (int begin = 0; begin < rows_; begin += plan_.score_rows) {
       scores.begin = choice.begin = begin;
-      scores.end = choice.end = std::min(p_.num_rows, begin + plan_.score_rows);
+      scores.end = choice.end = std::min(rows_, begin + plan_.score_rows);
       cudaError_t status = LaunchBlockScores(scores, stream_);
       if (status == cudaSuccess) status = LaunchNetworkChoice(choice, stream_);
       if (status != cudaSuccess) return status;
@@ -295,6 +299,7 @@ class ReleasedPass {
     for (const KvPass& pass : kKvPasses) {
       WindowPolicy<T> policy;
       Fill(policy, 2, pass);
+      policy.last_out = DeviceRows(p_.out);
       policy.window = p_.window;
       const cudaError_t status = LaunchWindow(policy, pass.count, p_.scale, stream_);
       if (status != cudaSuccess) return status;
@@ -305,6 +310,8 @@ class ReleasedPass {
   const CudaReleasedNsaParams& p_;
   const ReleasedPlan& plan_;
   cudaStream_t stream_;
+  const int rows_;                  // from row_begin on
+  const uint8_t* const is_vision_;  // of these
   CudaRows sum_;
 };
 
@@ -316,9 +323,10 @@ size_t CudaReleasedNsaScratchBytes(const PagedKv& kv, int max_len, int selected_
 }
 
 CudaStatus LaunchReleasedNsa(const CudaReleasedNsaParams& p, CudaStream stream) {
-  if (p.num_rows <= 0) return cudaSuccess;
+  if (p.num_rows <= p.row_begin) return cudaSuccess;
   if (!cuda::ShapeFits(p.kv, cuda::kHeads) || p.kv.num_kv_heads != cuda::kKvHeads ||
-      p.selected_blocks < 1 || p.selected_blocks > 32) {
+      p.selected_blocks < 1 || p.selected_blocks > 32 ||
+      (p.row_begin != 0 && p.row_begin < FirstFreeReleasedRow(p.num_rows))) {
     return cudaErrorInvalidValue;
   }
   const auto plan = cuda::ReleasedPlan::Of(p.kv, p.num_rows, p.selected_blocks, p.scratch.data);

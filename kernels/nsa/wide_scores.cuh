@@ -9,10 +9,11 @@
 /// the sum over the heads stays where it is.
 namespace videonsa::cuda {
 
-template <int kDim, int kPairs, int kStages>
+template <int kDim, int kPairs>
 struct WideScoreLayout {
   static constexpr int kTokens = 32;
-  static constexpr int kGroups = 4;  // warpgroups
+  static constexpr int kGroups = kPairs <= 4 ? 4 : 3;  // warpgroups
+  static constexpr int kStages = 2;
   static constexpr int kThreads = 128 * kGroups;
   static constexpr int kBorder = 1024;
   static constexpr int kTileBytes = 64 * kDim * 2;  // of block means, or of a pair's queries
@@ -23,12 +24,16 @@ struct WideScoreLayout {
 };
 
 #ifdef VIDEONSA_WGMMA
-template <int kDim, int kPairs, int kStages, ScoreKind kKind>
+template <int kDim, int kPairs, ScoreKind kKind>
 class WideScores {
-  using Layout = WideScoreLayout<kDim, kPairs, kStages>;
+  using Layout = WideScoreLayout<kDim, kPairs>;
+  static constexpr int kStages = Layout::kStages;
   static constexpr int kTokens = Layout::kTokens;
   static constexpr int kKeyTiles = kTileKeys / 8;
   static constexpr uint32_t kColumnTile = 64 * 128;  // bytes of 64 columns
+  // Weights of slots span all of fp32. They are squares of their roots, which lie in the range of
+  // the fast power of two, below which it gives 0.
+  static constexpr float kShare = kKind == ScoreKind::kSlotWeights ? 0.5f : 1.0f;
   using Logits = float[kKeyTiles][4];
   using Sums = float[kKeyTiles][2];
 
@@ -52,8 +57,8 @@ class WideScores {
     const bool wanted = token < kTokens && Wanted(a_, first_ + token, kv_head_);
     if (__syncthreads_or(wanted) == 0) return;
     if (group_ < tiles) LoadTile(group_, 0);
-    CommitCopies();
     LoadQueries();
+    WaitCopies<0>();
     FenceShared();
     __syncthreads();
     for (int tile = group_, stage = 0; tile < tiles; tile += Layout::kGroups) {
@@ -61,16 +66,10 @@ class WideScores {
       WaitCopies<0>();
       FenceShared();
       Meet();
-      if (kStages == 2 && next < tiles) LoadTile(next, stage ^ 1);
+      if (next < tiles) LoadTile(next, stage ^ 1);
       CommitCopies();
       ScoreTile(tile, stage);
-      if (kStages == 2) {
-        stage ^= 1;
-      } else if (next < tiles) {
-        Meet();  // everybody has read the tile
-        LoadTile(next, 0);
-        CommitCopies();
-      }
+      stage ^= 1;
     }
   }
 
@@ -97,6 +96,7 @@ class WideScores {
   // zero one, as heads that only fill a pair have, whose logits nobody adds.
   __device__ void LoadQueries() const {
     constexpr int kPieces = kDim / 8;
+#pragma unroll 4
     for (int i = threadIdx.x; i < kPairs * 64 * kPieces; i += Layout::kThreads) {
       const int piece = i % kPieces, row = i / kPieces % 64, pair = i / kPieces / 64;
       const int head = 2 * pair + row % 16 / 8;
@@ -105,10 +105,15 @@ class WideScores {
                         (a_.zero_unless == nullptr || a_.zero_unless[token]);
       char* to = shared_ + pair * Layout::kTileBytes + piece / 8 * kColumnTile +
                  SwizzledOffset(row, piece % 8);
-      *reinterpret_cast<uint4*>(to) = LoadEightBf16(
-          live ? a_.q.data : nullptr, a_.q.is_bf16,
-          live ? token * a_.q.stride + HeadOf(a_, kv_head_, head) * kDim + piece * 8 : 0);
+      const int64_t at =
+          live ? token * a_.q.stride + HeadOf(a_, kv_head_, head) * kDim + piece * 8 : 0;
+      if (a_.q.is_bf16) {
+        CopyAsync16(to, static_cast<const uint16_t*>(a_.q.data) + at, live);
+      } else {
+        *reinterpret_cast<uint4*>(to) = LoadEightBf16(live ? a_.q.data : nullptr, false, at);
+      }
     }
+    CommitCopies();
     for (int i = threadIdx.x; i < Addends(a_) * kTokens; i += Layout::kThreads) {
       const int row = first_ + i % kTokens;
       MinusLogSums()[i] =
@@ -152,16 +157,22 @@ class WideScores {
   }
 
   __device__ void Add(int pair, const Logits& s, Sums& top, Sums& sum) const {
-    const float c = a_.scale * kLog2E;
+    const float c = kShare * a_.scale * kLog2E;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (2 * pair + i >= Addends(a_)) break;
-      const float minus = MinusLogSums()[(2 * pair + i) * kTokens + token_];
+      const float minus = kShare * MinusLogSums()[(2 * pair + i) * kTokens + token_];
 #pragma unroll
       for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
-          AddWeight<kKind>(fmaf(s[n][2 * i + j], c, minus), top[n][j], sum[n][j]);
+          const float x = fmaf(s[n][2 * i + j], c, minus);
+          if constexpr (kKind == ScoreKind::kSlotWeights) {
+            const float root = FastExp2(x);
+            sum[n][j] = fmaf(root, root, sum[n][j]);
+          } else {
+            AddWeight<kKind>(x, top[n][j], sum[n][j]);
+          }
         }
       }
     }
@@ -191,12 +202,12 @@ class WideScores {
 };
 #endif  // VIDEONSA_WGMMA
 
-template <int kDim, int kPairs, int kStages, ScoreKind kKind>
-__global__ void __launch_bounds__(WideScoreLayout<kDim, kPairs, kStages>::kThreads, 1)
+template <int kDim, int kPairs, ScoreKind kKind>
+__global__ void __launch_bounds__(WideScoreLayout<kDim, kPairs>::kThreads, 1)
     WideScoresKernel(const __grid_constant__ BlockScores<__nv_bfloat16> args) {
 #ifdef VIDEONSA_WGMMA
   extern __shared__ __align__(16) char shared[];
-  WideScores<kDim, kPairs, kStages, kKind>(args, shared).Run();
+  WideScores<kDim, kPairs, kKind>(args, shared).Run();
 #else
   __trap();  // never launched: the launcher asks for the architecture
 #endif

@@ -74,6 +74,25 @@ void CountPairs(const PrefillAttentionArgs& args, int num_q_heads, AttentionTall
   tally.gate_count += vision * num_q_heads;
 }
 
+// The runs of text rows of a call; those that lie close together become one, and so do those beyond
+// a few. Not null if there are none.
+std::vector<CudaRowRange> TextRanges(const PrefillAttentionArgs& args) {
+  constexpr int kClose = 256;
+  constexpr size_t kMost = 16;
+  std::vector<CudaRowRange> ranges;
+  ranges.reserve(kMost);
+  const int rows = args.row_end - args.row_begin;
+  for (int row = 0; row < rows; ++row) {
+    if (args.is_vision[row] != 0) continue;
+    if (!ranges.empty() && (row - ranges.back().end < kClose || ranges.size() == kMost)) {
+      ranges.back().end = row + 1;
+    } else {
+      ranges.push_back({row, row + 1});
+    }
+  }
+  return ranges;
+}
+
 }  // namespace
 
 bool CudaBackend::Supports(AttentionSemantics semantics) const {
@@ -233,6 +252,9 @@ void CudaBackend::Dense(const PrefillAttentionArgs& args) {
   params.row_begin = args.row_begin;
   params.row_end = args.row_end;
   params.scale = LogitScale(args.kv.head_dim);
+  // As in a chunk that has vision rows too.
+  params.split_keys = args.semantics == AttentionSemantics::kCausalNsa;
+  params.scratch = {attention_scratch_.data(), attention_scratch_.bytes()};
   Launched(LaunchDensePrefill(params, device_->stream()), "dense attention");
   const int64_t begin = args.row_begin, end = args.row_end;
   args.tally->pairs.dense += end * (end + 1) / 2 - begin * (begin + 1) / 2;
@@ -254,8 +276,9 @@ void CudaBackend::CausalNsa(const PrefillAttentionArgs& args, const CudaNsaTally
   params.selected_blocks = args.selected_blocks;
   params.window = args.window_tokens;
   params.scale = LogitScale(args.kv.head_dim);
-  params.has_text = std::find(args.is_vision, args.is_vision + args.q.rows(), 0) !=
-                    args.is_vision + args.q.rows();
+  const std::vector<CudaRowRange> text = TextRanges(args);
+  params.text = text.data();
+  params.num_text = static_cast<int>(text.size());
   params.blocks = args.blocks;
   params.tally = tally;
   params.scratch = {attention_scratch_.data(), attention_scratch_.bytes()};
@@ -264,7 +287,7 @@ void CudaBackend::CausalNsa(const PrefillAttentionArgs& args, const CudaNsaTally
 }
 
 void CudaBackend::ReleasedNsa(const PrefillAttentionArgs& args, const CudaNsaTally& tally) {
-  VNSA_CHECK_EQ(args.row_begin, 0);
+  VNSA_CHECK(args.row_begin == 0 || args.row_begin >= FirstFreeReleasedRow(args.row_end));
   VNSA_CHECK_EQ(args.q.cols(), int64_t{kReleasedHeads} * args.kv.head_dim);
   VNSA_CHECK_EQ(args.kv.num_kv_heads, kReleasedKvHeads);
   VNSA_CHECK_EQ(args.gates.cols(), 3 * kReleasedHeads);
@@ -274,7 +297,11 @@ void CudaBackend::ReleasedNsa(const PrefillAttentionArgs& args, const CudaNsaTal
   params.out = RowsOf(args.out);
   params.gates = args.gates.f32();
   params.gates_stride = args.gates.row_stride();
-  params.is_vision = args.is_vision_uploaded;
+  params.is_vision = args.is_vision_uploaded - args.row_begin;
+  const std::vector<CudaRowRange> text = TextRanges(args);
+  params.text = text.data();
+  params.num_text = static_cast<int>(text.size());
+  params.row_begin = args.row_begin;
   params.num_rows = args.row_end;
   params.selected_blocks = args.selected_blocks;
   params.window = args.window_tokens;

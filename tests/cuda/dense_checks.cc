@@ -57,7 +57,9 @@ void CheckAppend(const CaseShape& shape, DType kv_type, Verdicts& verdicts, std:
 }
 
 std::vector<float> Prefill(const PagedCase& paged, const reference::AttentionCase& c,
-                           const Types& types, const uint8_t* skip, int chunk) {
+                           const Types& types, const uint8_t* skip, int chunk, bool split) {
+  DeviceArray<uint8_t> scratch(CudaDenseSplitScratchBytes(c.num_q_heads, c.head_dim, c.len));
+  scratch.Fill(0xFF);
   const int64_t width = int64_t{c.num_q_heads} * c.head_dim;
   Matrix q(types.rows, c.len, width, width + 8), out(types.rows, c.len, width, width + 16);
   q.Set(c.q);
@@ -71,6 +73,8 @@ std::vector<float> Prefill(const PagedCase& paged, const reference::AttentionCas
     p.row_begin = row;
     p.row_end = std::min(c.len, row + chunk);
     p.scale = static_cast<float>(c.Scale());
+    p.split_keys = split;
+    p.scratch = {scratch.get(), scratch.size()};
     Must(LaunchDensePrefill(p, nullptr), "LaunchDensePrefill");
   }
   return out.Get();
@@ -82,9 +86,10 @@ void CheckPrefill(const CaseShape& shape, const Types& types, Verdicts& verdicts
   const PagedCase paged(c, types.kv, rng);
   const DeviceArray<uint8_t> skip(c.is_vision);
   const size_t width = static_cast<size_t>(c.num_q_heads) * c.head_dim;
-  const std::vector<float> all = Prefill(paged, c, types, nullptr, c.len);
-  const std::vector<float> chunks = Prefill(paged, c, types, nullptr, 37);
-  const std::vector<float> text = Prefill(paged, c, types, skip.get(), c.len);
+  const bool split = c.len > kDenseRunKeys;
+  const std::vector<float> all = Prefill(paged, c, types, nullptr, c.len, split);
+  const std::vector<float> chunks = Prefill(paged, c, types, nullptr, split ? 977 : 37, split);
+  const std::vector<float> text = Prefill(paged, c, types, skip.get(), c.len, split);
   std::vector<float> got;
   std::vector<double> want;
   for (int row : SampleRows(c.len, 12, rng)) {
@@ -96,7 +101,11 @@ void CheckPrefill(const CaseShape& shape, const Types& types, Verdicts& verdicts
                all.begin() + static_cast<int64_t>((row + 1) * width));
   }
   const double error = RelativeError(got, want);
-  const bool same = std::memcmp(all.data(), chunks.data(), all.size() * sizeof(float)) == 0;
+  bool same = std::memcmp(all.data(), chunks.data(), all.size() * sizeof(float)) == 0;
+  if (split) {  // rows of one run are as without runs
+    const std::vector<float> whole = Prefill(paged, c, types, nullptr, c.len, false);
+    same &= std::memcmp(all.data(), whole.data(), kDenseRunKeys * width * sizeof(float)) == 0;
+  }
   int wrong = 0;
   for (int row = 0; row < c.len; ++row) {
     const size_t at = static_cast<size_t>(row) * width;
@@ -270,7 +279,7 @@ void CheckDense(Verdicts& verdicts) {
   }
   CheckDecodeAppend(verdicts, rng);
   for (DType kv_type : {DType::kBF16, DType::kF32}) {
-    CheckMass({700, 28, 4, 128}, kv_type, verdicts, rng);
+    if (most_tokens >= 700) CheckMass({700, 28, 4, 128}, kv_type, verdicts, rng);
     CheckMass({30, 6, 2, 64}, kv_type, verdicts, rng);
   }
   for (const Types& types : kTypes) {
@@ -278,9 +287,11 @@ void CheckDense(Verdicts& verdicts) {
          {CaseShape{1, 28, 4, 128}, CaseShape{64, 28, 4, 128}, CaseShape{65, 16, 4, 128},
           CaseShape{1000, 28, 4, 128}, CaseShape{500, 28, 4, 16}, CaseShape{300, 6, 2, 64},
           CaseShape{190, 4, 2, 16}, CaseShape{333, 16, 4, 80}, CaseShape{700, 16, 1, 64},
-          CaseShape{129, 5, 5, 64}, CaseShape{210, 6, 6, 32}}) {
+          CaseShape{129, 5, 5, 64}, CaseShape{210, 6, 6, 32}, CaseShape{8250, 7, 1, 128},
+          CaseShape{4100, 4, 2, 80}}) {
+      if (shape.len > most_tokens) continue;
       CheckPrefill(shape, types, verdicts, rng);
-      CheckDecode(shape, types, verdicts, rng);
+      if (shape.len <= kDenseRunKeys) CheckDecode(shape, types, verdicts, rng);
     }
   }
 }

@@ -150,6 +150,9 @@ inline std::string Text(const char* format, double a, double b = 0, double c = 0
   return line;
 }
 
+/// Longer prompts and larger vocabularies are left out (sanitizers take a hundred times as long).
+inline int most_tokens = 1 << 30;
+
 void CheckElementwise(Verdicts& verdicts);
 void CheckMatVec(Verdicts& verdicts);
 void CheckVision(Verdicts& verdicts);

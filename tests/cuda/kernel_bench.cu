@@ -1,3 +1,4 @@
+// size: the rows of one table, in one program
 #include <algorithm>
 #include <functional>
 
@@ -11,7 +12,8 @@
 
 /// Times every kernel at the shape of Qwen2.5-VL-7B beside its floor and measured peers.
 ///
-/// Usage: cuda_kernel_bench [tokens...] (8192 32768 131072). Random numbers; choices both from
+/// Usage: cuda_kernel_bench [layers] [tokens...] (8192 32768 131072; layers: nothing else). Random
+/// numbers; choices both from
 /// random scores and overlapping ones. Floors: 790 TFLOP/s bf16 and 4.3 TB/s (an H200); peers: the
 /// released PyTorch kernels and torch's flash attention on an H200 (0: not measured).
 namespace videonsa::gpu_check {
@@ -310,6 +312,56 @@ void BenchNsa(int n) {
   BenchDense(l);
 }
 
+// A layer's attention as the model asks for it: 32 rows of text before and behind the clip.
+void BenchLayers(int n) {
+  constexpr int kText = 32;
+  Layer l(n);
+  std::vector<uint8_t> is_vision(size_t(n), 1);
+  std::fill_n(is_vision.begin(), kText, uint8_t{0});
+  std::fill_n(is_vision.end() - kText, kText, uint8_t{0});
+  l.is_vision.Set(is_vision);
+  const CudaRowRange text[] = {{0, kText}, {n - kText, n}};
+  CudaCausalNsaParams causal;
+  const size_t bytes = std::max(CudaCausalNsaScratchBytes(l.kv, kHeads, n, n, kBlocks),
+                                CudaReleasedNsaScratchBytes(l.kv, n, kBlocks));
+  const DeviceArray<uint8_t> scratch(bytes);
+  causal.kv = l.kv;
+  causal.q = {l.q.get(), DType::kBF16, kWidth};
+  causal.out = {l.out.get(), DType::kBF16, kWidth};
+  causal.gates = l.gates.get();
+  causal.gates_stride = kHeads * 3;
+  causal.is_vision = l.is_vision.get();
+  causal.text = text;
+  causal.num_text = 2;
+  causal.num_q_heads = kHeads;
+  causal.row_end = n;
+  causal.selected_blocks = kBlocks;
+  causal.window = kWindow;
+  causal.scale = l.scale;
+  causal.scratch = {scratch.get(), bytes};
+  Report("causal_nsa, a layer", n,
+         Milliseconds([&] { Must(LaunchCausalNsa(causal, nullptr), "causal_nsa"); }), 0, 0);
+  CudaReleasedNsaParams released;
+  released.kv = l.kv;
+  released.q = causal.q;
+  released.out = causal.out;
+  released.gates = causal.gates;
+  released.gates_stride = causal.gates_stride;
+  released.is_vision = causal.is_vision;
+  released.text = causal.text;
+  released.num_text = causal.num_text;
+  released.num_rows = n;
+  released.selected_blocks = kBlocks;
+  released.window = kWindow;
+  released.scale = l.scale;
+  released.scratch = causal.scratch;
+  const auto run = [&] { Must(LaunchReleasedNsa(released, nullptr), "released_nsa"); };
+  Report("released_nsa, a layer", n, Milliseconds(run), 0, 0);
+  released.row_begin = n - 1;
+  released.text = nullptr;
+  Report("released_nsa, the last row", n, Milliseconds(run), 0, 0);
+}
+
 void BenchDecode(int context, int batch) {
   Layer l(context);
   const int pages = context / 64;
@@ -470,12 +522,18 @@ int RunBench(int argc, char** argv) {
   Must(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
   std::printf("device %s\n", properties.name);
   std::vector<int> lengths;
-  for (int i = 1; i < argc; ++i) lengths.push_back(std::atoi(argv[i]) / 64 * 64);
+  const bool layers_only = argc > 1 && std::string(argv[1]) == "layers";
+  for (int i = layers_only ? 2 : 1; i < argc; ++i) {
+    lengths.push_back(std::atoi(argv[i]) / 64 * 64);
+  }
   if (lengths.empty()) lengths = {8192, 32768, 131072};
   for (int n : lengths) {
+    BenchLayers(n);
+    if (layers_only) continue;
     BenchNsa(n);
     BenchVision(std::min(n, 32768));
   }
+  if (layers_only) return 0;
   for (auto [context, batch] :
        {std::pair{32768, 1}, {32768, 16}, {32768, 64}, {131072, 1}, {131072, 16}}) {
     BenchDecode(context, batch);

@@ -2,7 +2,7 @@
 // and length, decode by batch. Needs no gRPC and no FFmpeg.
 //
 // Usage: gpu_bench CONFIG [--attention NAME]... [--tokens N]... [--batch N]... [--cached N]
-//                  [--rows N]   rows of one pass through a layer (8192, the server's default)
+//                  [--rows N]   rows of one pass through a layer (16384, the server's default)
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -22,13 +22,14 @@ struct Options {
   std::vector<AttentionSemantics> semantics;
   std::vector<int> tokens, batches;
   int cached = 32768;
-  int rows = 8192;
+  int rows = 16384;
   int selected_blocks = 32;
   int window_tokens = 256;
 };
 
 constexpr int kTextTokens = 64;  // around the clip
 
+long long Millions(int64_t count) { return static_cast<long long>((count + 500000) / 1000000); }
 double Seconds(absl::Duration duration) { return absl::ToDoubleSeconds(duration); }
 
 void FillClip(int frames, uint64_t seed, PatchBatch& clip) {
@@ -80,6 +81,7 @@ SequenceSpec ClipPrompt(const ModelConfig& config, const Options& options, uint6
 
 struct Times {
   double vision = 0, prefill = 0;
+  BranchPairs pairs;  // of the request, all layers
   double budget = 0;  // scored pairs over those of causal attention
 };
 
@@ -94,15 +96,15 @@ absl::StatusOr<Times> RunPrompt(ModelExecutor& executor, const SequenceSpec& spe
        {}});
   if (!prefill.ok()) return prefill.status();
   const AttentionAccount account = executor.Account(spec.id);
-  return Times{
-      Seconds(vision->vision_time), Seconds(prefill->prefill_time),
-      static_cast<double>(account.total().total()) / static_cast<double>(account.dense_pairs)};
+  const BranchPairs pairs = account.total();
+  return Times{Seconds(vision->vision_time), Seconds(prefill->prefill_time), pairs,
+               static_cast<double>(pairs.total()) / static_cast<double>(account.dense_pairs)};
 }
 
 absl::Status BenchPrompts(ModelExecutor& executor, const Options& options) {
   for (const AttentionSemantics semantics : options.semantics) {
     for (const int tokens : options.tokens) {
-      Times best{1e9, 1e9};
+      Times best{1e9, 1e9, {}, 0};
       const int repeats = tokens <= 40000 ? 3 : 2;
       const auto clip = std::make_shared<PatchBatch>();
       for (int run = 0; run < repeats; ++run) {
@@ -112,12 +114,16 @@ absl::Status BenchPrompts(ModelExecutor& executor, const Options& options) {
         executor.ReleaseSequence(spec.id);
         if (!times.ok()) return times.status();
         best = {std::min(best.vision, times->vision), std::min(best.prefill, times->prefill),
-                times->budget};
+                times->pairs, times->budget};
       }
+      const BranchPairs& pairs = best.pairs;
       std::printf(
           "prefill %-12s %6d tokens: language model %7.3f s, vision tower %7.3f s, "
-          "%5.1f %% of dense pairs\n",
-          SemanticsName(semantics), tokens, best.prefill, best.vision, 100 * best.budget);
+          "%5.1f %% of dense pairs (million: compressed %lld, selected %lld, window %lld, "
+          "dense %lld)\n",
+          SemanticsName(semantics), tokens, best.prefill, best.vision, 100 * best.budget,
+          Millions(pairs.compressed), Millions(pairs.selected), Millions(pairs.window),
+          Millions(pairs.dense));
       std::fflush(stdout);
     }
   }
@@ -172,6 +178,7 @@ int Main(const Options& options) {
   executor_options.dummy_config_path = options.config;
   executor_options.kv_bytes = 0;
   executor_options.max_rows = options.rows;
+  if (options.semantics.size() == 1) executor_options.attention = options.semantics[0];
   const absl::Time begin = absl::Now();
   auto executor = ModelExecutor::Create(executor_options);
   if (!executor.ok()) {
@@ -179,10 +186,10 @@ int Main(const Options& options) {
     return 1;
   }
   const ExecutorInfo& info = (*executor)->info();
-  std::printf("%s, %s: loaded in %.1f s; %d pages of %lld bytes = %lld tokens\n",
+  std::printf("%s, %s: loaded in %.1f s; %d pages of %lld bytes = %lld tokens for %s\n",
               (*executor)->backend().device().name().c_str(), options.config.c_str(),
               Seconds(absl::Now() - begin), info.num_pages, static_cast<long long>(info.page_bytes),
-              static_cast<long long>(info.num_pages) * kPageTokens);
+              static_cast<long long>(info.num_pages) * kPageTokens, SemanticsName(info.semantics));
   absl::Status status = BenchPrompts(**executor, options);
   if (status.ok()) status = BenchDecode(**executor, options);
   if (!status.ok()) std::fprintf(stderr, "gpu_bench: %s\n", status.ToString().c_str());

@@ -95,6 +95,13 @@ void ModelExecutor::DropUsedFeatures(SequenceState& state, int end) {
   }
 }
 
+// Adds what causal attention of the rows that attend would have scored.
+void ModelExecutor::CountDense(SequenceState& state, int layer, int begin, int end) const {
+  const int64_t first =
+      std::max(begin, model_->language().FirstAttending(layer, state.context, end));
+  if (first < end) state.dense_pairs += (end * (int64_t{end} + 1) - first * (first + 1)) / 2;
+}
+
 bool ModelExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
   const int rows = end - begin;
   const TensorView hidden = hidden_.Rows(0, rows);
@@ -105,7 +112,9 @@ bool ModelExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
     if (state.cancelled()) return false;
     model_->language().PrefillLayer(layer, begin, hidden, table, LayerPages(layer), state.context);
   }
-  for (int64_t row = begin; row < end; ++row) state.dense_pairs += (row + 1) * info_.num_layers;
+  for (int layer = 0; layer < info_.num_layers; ++layer) {
+    CountDense(state, layer, begin, end);
+  }
   state.prefilled = end;
   DropUsedFeatures(state, end);
   return true;
@@ -123,7 +132,7 @@ bool ModelExecutor::PrefillWhole(SequenceState& state, int layer_begin, int laye
   for (int layer = layer_begin; layer < layer_end; ++layer) {
     if (state.cancelled()) return false;
     model_->language().PrefillLayerWhole(layer, views, LayerPages(layer), state.context);
-    state.dense_pairs += rows * (rows + 1) / 2;
+    CountDense(state, layer, 0, static_cast<int>(rows));
     state.whole->next_layer = layer + 1;
   }
   return true;

@@ -18,6 +18,8 @@ class ForwardObserver {
   virtual ~ForwardObserver() = default;
   /// Hidden states that enter layer 0.
   virtual void OnEmbeddings(int row_begin, const TensorView& hidden) {}
+  /// Rotated queries [rows, q_size] before a layer's attention; its pages hold these rows' keys.
+  virtual void OnQueries(int layer, int row_begin, const TensorView& q, const PagedKv& kv) {}
   /// Attention results before o_proj, and chosen blocks [rows, num_kv_heads * n] (kI32) or no data.
   virtual void OnAttention(int layer, int row_begin, const TensorView& attended,
                            const TensorView& blocks) {}
@@ -35,9 +37,11 @@ struct PrefillContext {
   const uint8_t* is_vision = nullptr;           ///< [prompt rows]
   const uint8_t* is_vision_uploaded = nullptr;  ///< the same on the device, for one step
   int mass_begin = INT32_MAX;                   ///< rows from here on are evidence rows
-  /// Rows from here on leave the last layer. Nobody needs earlier ones behind its attention, so
-  /// they are not finished there and hold garbage then, unless an observer looks.
+  /// Rows from here on leave the last layer. Nobody needs more of earlier ones than their keys and
+  /// values there, so their hidden states are not finished, unless an observer looks.
   int output_begin = 0;
+  /// All rows attend in the last layer too: their gates are reported.
+  bool whole_last_layer = false;
   AttentionTally* tallies = nullptr;  ///< [num_layers]
   ForwardObserver* observer = nullptr;
 };
@@ -71,6 +75,10 @@ class LanguageModel {
   void Embed(absl::Span<const int32_t> ids, const TensorView& out);
   /// Angles of rows whose coordinates are positions[axis][0..rows).
   void RopeAngles(const int32_t* const positions[3], const RopeTable& table);
+
+  /// First row that attends in a layer of a prompt of so many rows, 0 in all layers but the last:
+  /// earlier ones leave their keys and values behind and nothing else.
+  int FirstAttending(int layer, const PrefillContext& context, int prompt_rows) const;
 
   /// One layer over prompt rows [row_begin, row_begin + rows): hidden [rows, hidden] fp32 in place.
   /// `kv` is the layer's. Requires: rows <= max_rows; earlier rows are in the pages.

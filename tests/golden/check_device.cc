@@ -23,12 +23,19 @@ constexpr uint64_t kTrainedPrompts = 6;  // the others attend densely
 // Keeps the logits that every token is chosen from, and the blocks that prompt rows chose.
 class TraceKeeper : public ForwardObserver {
  public:
-  TraceKeeper(Backend& backend, AnswerTrace& trace) : backend_(backend), trace_(trace) {}
-  void OnAttention(int, int, const TensorView&, const TensorView& blocks) override {
+  TraceKeeper(Backend& backend, bool keep_rows, AnswerTrace& trace)
+      : backend_(backend), keep_rows_(keep_rows), trace_(trace) {}
+  void OnQueries(int layer, int row_begin, const TensorView& q, const PagedKv& kv) override {
+    if (!keep_rows_ || kv.dtype != DType::kF32) return;
+    trace_.layers.resize(std::max(trace_.layers.size(), static_cast<size_t>(layer) + 1));
+    KeepRows(q, row_begin, kv, backend_, trace_.layers[static_cast<size_t>(layer)]);
+  }
+  void OnAttention(int layer, int row_begin, const TensorView&, const TensorView& blocks) override {
     if (blocks.data == nullptr) return;
-    const size_t old = trace_.blocks.size();
-    trace_.blocks.resize(old + static_cast<size_t>(blocks.num_elements()));
-    backend_.Download(blocks, trace_.blocks.data() + old);
+    LayerChoice choice{layer, row_begin, {}};
+    choice.blocks.resize(static_cast<size_t>(blocks.num_elements()));
+    backend_.Download(blocks, choice.blocks.data());
+    trace_.choices.push_back(std::move(choice));
   }
   void OnLogits(int, const TensorView& logits) override {
     trace_.logits.push_back(HostFloats(backend_, logits));
@@ -36,6 +43,7 @@ class TraceKeeper : public ForwardObserver {
 
  private:
   Backend& backend_;
+  const bool keep_rows_;
   AnswerTrace& trace_;
 };
 
@@ -61,6 +69,7 @@ struct Difference {
   double largest = 0;   // of a logit
   double relative = 0;  // of a row of logits
   double gap = INFINITY;
+  size_t choices = 0;
   size_t equal_choices = 0;
 
   Difference(const AnswerTrace& want, const AnswerTrace& have) {
@@ -72,8 +81,12 @@ struct Difference {
       }
       ++equal_ids;
     }
-    for (size_t i = 0; i < want.blocks.size(); ++i)
-      equal_choices += want.blocks[i] == have.blocks[i];
+    for (size_t i = 0; i < want.choices.size() && i < have.choices.size(); ++i) {
+      const std::vector<int32_t>& a = want.choices[i].blocks;
+      const std::vector<int32_t>& b = have.choices[i].blocks;
+      choices += a.size();
+      for (size_t at = 0; at < a.size() && at < b.size(); ++at) equal_choices += a[at] == b[at];
+    }
   }
 
   void AddRow(const std::vector<float>& want, const std::vector<float>& have) {
@@ -92,11 +105,10 @@ struct Difference {
     std::string text = absl::StrFormat(
         "%d of %d ids equal, largest logit error %.3g, largest relative error of a row %.2e",
         equal_ids, want.ids.size(), largest, relative);
-    if (!want.blocks.empty()) {
+    if (choices > 0) {
       absl::StrAppendFormat(
           &text, ", %.3f %% of %d choices equal",
-          100.0 * static_cast<double>(equal_choices) / static_cast<double>(want.blocks.size()),
-          want.blocks.size());
+          100.0 * static_cast<double>(equal_choices) / static_cast<double>(choices), choices);
     }
     if (equal_ids < want.ids.size()) {
       absl::StrAppendFormat(&text, ", gap at the other id %.3g", gap);
@@ -173,7 +185,9 @@ absl::StatusOr<AnswerTrace> TraceAnswer(ModelExecutor& executor, SequenceSpec sp
   std::reverse(spec.page_ids.begin(), spec.page_ids.end());
   AnswerTrace trace;
   if (spec.sampling.suppress_eos) trace.suppressed = executor.model().config().tokens.stop;
-  TraceKeeper keeper(executor.backend(), trace);
+  trace.attention = spec.attention;
+  trace.shape = executor.model().language().shape();
+  TraceKeeper keeper(executor.backend(), executor.info().gpu < 0, trace);
   StepPlan plan;
   for (size_t i = 0; i < spec.visuals.size(); ++i) {
     plan.vision.push_back({spec.id, static_cast<int>(i), 0, spec.visuals[i]->grid().t});
@@ -201,6 +215,12 @@ void CompareTraces(const std::string& label, const AnswerTrace& cpu, const Answe
     const Difference theirs(cpu, *cpu_bf16);
     absl::StrAppend(&detail, "; the CPU's bf16: ", theirs.Text(cpu));
     tolerance = std::max(kBf16Error, kOfCpuBf16 * theirs.relative);
+  }
+  if (cpu_bf16 == nullptr) {
+    if (const ChoiceTies ties = FirstDifferences(cpu, gpu); ties.layer >= 0) {
+      reporter.Record(ties.decided == 0, label, "answer", absl::StrCat(detail, "; ", ties.Text()));
+      return;
+    }
   }
   // Each of two logits may be off.
   const bool decided = own.equal_ids < cpu.ids.size() && own.gap > 2 * own.largest;

@@ -246,7 +246,7 @@ void AddModelRows(std::vector<Row>& rows) {
                              "Questions that wait; beyond: UNAVAILABLE."));
   rows.push_back(Number<int>("prefill-chunk", "tokens", 0, 65536,
                              VNSA_FIELD(int, runtime.prefill_chunk_tokens),
-                             "Prompt tokens of one step; 0: 512 on a CPU, 8192 on a GPU."));
+                             "Prompt tokens of one step; 0: 512 on a CPU, 16384 on a GPU."));
   rows.push_back(Number<int>("max-preemptions", "times", 0, 100,
                              VNSA_FIELD(int, runtime.max_preemptions),
                              "How often one question may be put back in the queue for those of "

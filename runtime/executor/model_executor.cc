@@ -21,7 +21,7 @@ constexpr int64_t kLogitRows = LanguageModel::kMaxLogitRows;
 constexpr int kMaxDecodeRows = 256;
 constexpr absl::Duration kProgressPeriod = absl::Seconds(3);
 // Left free beside KV pages that take what is there: workspaces of vision, features of visuals.
-constexpr int64_t kSpareDeviceBytes = int64_t{3} << 30;
+constexpr int64_t kSpareDeviceBytes = int64_t{2} << 30;
 
 absl::Status OutOfRange(const char* option, int64_t value, int64_t min, int64_t max) {
   return InvalidField(option, absl::StrCat(option, " ", value, " outside [", min, ", ", max, "]"));

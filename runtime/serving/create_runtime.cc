@@ -106,7 +106,7 @@ void BindThread(int begin, int count) {
 // Rows of one step when nobody says how many.
 int ChunkTokens(const RuntimeOptions& options, bool gpu) {
   if (options.prefill_chunk_tokens > 0) return options.prefill_chunk_tokens;
-  return gpu ? 8192 : 512;
+  return gpu ? 16384 : 512;
 }
 
 absl::StatusOr<ExecutorOptions> ExecutorOptionsOf(const RuntimeOptions& options,

@@ -14,7 +14,7 @@ SECONDS ?= 60
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: help deps cuda-toolkit build test demo serve bench identity soak gpu lint examples soak-clients accuracy train-test long-prompt container deploy-check fuzz dashboard clean
+.PHONY: help deps cuda-toolkit build test demo serve bench identity soak gpu lint examples soak-clients accuracy train-test long-prompt container deploy-check security fuzz dashboard clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -86,6 +86,11 @@ clean: ## remove all builds
 
 deploy-check: ## check manifests, compose file, rules and dashboard against a build (also part of `make test`)
 	ctest --test-dir build/dev -R '^deploy_' --output-on-failure
+
+security: ## build and run the suites against hostile callers, clips and URLs; a line a suite with its number of cases
+	@deploy/build/install_packages.sh test_packages.txt
+	@$(MAKE) --no-print-directory build PRESET=dev
+	@tests/deploy/security_suites.py build/dev/tests
 
 fuzz: ## run the fuzz targets under libFuzzer, ASan and UBSan (TARGET=url_fuzzer SECONDS=3600; needs clang)
 	@tests/fuzz/run.sh "$(TARGET)" "$(SECONDS)" $(JOBS)

@@ -62,7 +62,7 @@ def draw(axes, panel, url, span):
     top = max([v for _, _, y in lines for v in y if v == v], default=0)
     if top > 0:  # series that stay at zero would only fill the legend
         lines = [line for line in lines if any(v > 0 for v in line[2])]
-    if defaults["custom"]["stacking"]["mode"] == "normal" and lines:
+    if defaults["custom"].get("stacking", {}).get("mode") == "normal" and lines:
         x = sorted({t for _, times, _ in lines for t in times})
         columns = [[dict(zip(times, values)).get(t, 0) for t in x] for _, times, values in lines]
         axes.stackplot(x, columns, labels=[name for name, _, _ in lines], alpha=0.7, linewidth=0)
@@ -77,6 +77,8 @@ def draw(axes, panel, url, span):
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)
     axes.set_ylim(bottom=0, top=None if top > 0 else 1)
+    if top <= 0:
+        axes.set_yticks([])
     if top > 0:
         axes.legend(fontsize=6, loc="upper left", ncol=2 if len(lines) > 4 else 1, framealpha=0.6)
     else:

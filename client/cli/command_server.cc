@@ -114,6 +114,8 @@ std::string StatusText(const proto::GetServerStatusResponse& status, const Paint
     table.Row("predicted", absl::StrFormat("steps to within %.0f %% of %s (mean of recent ones)",
                                            100 * status.cost_model().error_ratio(),
                                            Grouped(status.cost_model().steps())));
+  }
+  if (!status.cost_model().description().empty()) {
     table.Row("cost model", PrintableText(status.cost_model().description()));
   }
   for (const proto::Device& device : status.devices()) {

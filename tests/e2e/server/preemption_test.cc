@@ -119,12 +119,26 @@ TEST_F(PreemptionTest, ABatchAnswerLeavesAndGoesOnIdenticallyOverGrpc) {
     pb::GetServerStatusResponse state;
     ASSERT_TRUE(status_->GetServerStatus(&context, {}, &state).ok());
     EXPECT_EQ(state.preemptions(), limit);
+    EXPECT_TRUE(state.has_cost_model());
     AwaitIdle();
     EXPECT_EQ(Metric("videonsa_kv_pages"), pages);
     std::printf("%.0f pages, limit %d: left %d times for 3 questions, %.3f s away\n", pages, limit,
                 disturbed.result.timing().preemptions(),
                 static_cast<double>(disturbed.result.timing().preempted().seconds()) +
                     1e-9 * disturbed.result.timing().preempted().nanos());
+  }
+}
+
+TEST_F(PreemptionTest, TheCostModelIsFittedBeforeTheFirstQuestion) {
+  for (const bool warm : {true, false}) {
+    StartServer({"--warm-up", warm ? "0.3" : "0"});
+    grpc::ClientContext context;
+    pb::GetServerStatusResponse state;
+    ASSERT_TRUE(status_->GetServerStatus(&context, {}, &state).ok());
+    EXPECT_EQ(state.cost_model().steps(), 0);
+    const std::string& text = state.cost_model().description();
+    EXPECT_EQ(text.find("fitted to 0 slices") == std::string::npos, warm) << text;
+    EXPECT_EQ(state.kv_pages_used(), 0);
   }
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/telemetry/log.h"
 #include "runtime/telemetry/metrics.h"
 #include "server/command_line.h"
+#include "server/library_logs.h"
 #include "server/listen_address.h"
 #include "server/result_conversion.h"
 #include "server/videonsa_server.h"
@@ -193,6 +194,7 @@ int RunServer(const std::vector<std::string>& arguments, const RuntimeFactory& c
     return kExitOk;
   }
   SetLogLevel(line->options.log_level);
+  RouteLibraryLogs();
   RaiseFileLimit();
   sigset_t signals;
   sigemptyset(&signals);

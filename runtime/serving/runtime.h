@@ -33,7 +33,7 @@ struct RuntimeOptions {
   int max_running = 64;            ///< sequences in the engine
   int max_waiting = 256;           ///< requests in the queue
   int prefill_chunk_tokens = 0;    ///< 0: 512 on a CPU, 16384 on a GPU
-  double warm_up_seconds = 0.3;    ///< of each worker, timed for the cost model at start; 0: none
+  double warm_up_seconds = 0.3;    ///< steps timed for the cost model at start; 0: none
   int max_preemptions = 3;         ///< of one request by those of higher classes; 0: never
   bool batch_invariant = false;    ///< of a GPU (executor_factory.h); a CPU always is
   /// Clips whose patches take more are decoded beside the vision tower, this much ahead of it.

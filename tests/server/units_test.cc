@@ -1,15 +1,19 @@
 // The parts of the server that need no network: options, errors on the wire, question checks.
 #include <google/rpc/error_details.pb.h>
+#include <grpc/support/log.h>
 
 #include <limits>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/base/error.h"
+#include "runtime/telemetry/log.h"
 #include "server/command_line.h"
+#include "server/library_logs.h"
 #include "server/listen_address.h"
 #include "server/proto_time.h"
 #include "server/question_parser.h"
@@ -24,6 +28,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::StartsWith;
 
 // ---- options
 
@@ -152,6 +157,27 @@ TEST(ProtoTime, KeepsNanoseconds) {
 TEST(RandomId, Is26CharactersAndNeverTheSame) {
   EXPECT_EQ(RandomId().size(), 26u);
   EXPECT_NE(RandomId(), RandomId());
+}
+
+TEST(LibraryLogs, AreLinesOfOurLog) {
+  gpr_log_verbosity_init();  // what the first server would do
+  RouteLibraryLogs();
+  const LogLevel before = SetLogLevel(LogLevel::kInfo);
+  testing::internal::CaptureStderr();
+  gpr_log(GPR_ERROR, "a \"quoted\" word");
+  v1::MediaInfo message;
+  EXPECT_FALSE(message.ParseFromString("\x0a\x02\xff\xfe"));  // no UTF-8: a caller's fault
+  SetLogLevel(LogLevel::kDebug);
+  EXPECT_FALSE(message.ParseFromString("\x0a\x02\xff\xfe"));
+  const std::vector<std::string> lines =
+      absl::StrSplit(testing::internal::GetCapturedStderr(), '\n', absl::SkipEmpty());
+  SetLogLevel(before);
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_THAT(lines[0], StartsWith("{\"ts\":"));
+  EXPECT_THAT(lines[0],
+              HasSubstr(R"("level":"warning","msg":"gRPC says","text":"a \"quoted\" word")"));
+  EXPECT_THAT(lines[1], StartsWith("{\"ts\":"));
+  EXPECT_THAT(lines[1], HasSubstr("invalid UTF-8"));
 }
 
 TEST(WorkerPool, RefusesWhenFullAndRunsWhatItTook) {

@@ -23,11 +23,9 @@ struct Pass {
   const ReleasedPlan& plan;
 
   int BlocksOfPrompt() const { return plan.pooled.num_blocks; }
-  int SpanBegin(int64_t task) const {
-    return p.row_begin + static_cast<int>(task) * plan.thread.tokens;
-  }
+  int SpanBegin(int64_t task) const { return static_cast<int>(task) * plan.thread.tokens; }
   int SpanEnd(int64_t task) const {
-    return std::min(p.num_rows, SpanBegin(task) + plan.thread.tokens);
+    return std::min(p.num_rows, (static_cast<int>(task) + 1) * plan.thread.tokens);
   }
 
   // The vision rows of the task under one KV head: rows, outputs and gates.
@@ -76,22 +74,18 @@ struct Pass {
   }
 };
 
-// Log-sum-exps of the slots from `first` on, whose queries are zero and see equal logits: the log
-// of their number.
-void FillZeroSlots(const ReleasedNsaParams& p, const ReleasedPlan& plan, int row, int first) {
-  const float zero = std::log(static_cast<float>(plan.pooled.num_blocks - row / kKvPageTokens));
-  for (int slot = first; slot < kReleasedSlots; ++slot) {
-    plan.lse[int64_t{slot} * p.num_rows + row] = zero;
-  }
-}
-
 // First pass: compression of every vision row and the log-sum-exps of all slots and rows, which the
 // second pass reads across rows (quirk Q4).
 struct CompressPass : Pass {
   void operator()(int64_t task, int thread_idx) const {
     const NsaThread t = plan.Thread(thread_idx);
     for (int i = SpanBegin(task); i < SpanEnd(task); ++i) {
-      FillZeroSlots(p, plan, i, p.is_vision[i] ? 2 * kReleasedHeads : 0);
+      // A zero query sees equal logits: the log of their number.
+      const float zero = std::log(static_cast<float>(BlocksOfPrompt() - i / kKvPageTokens));
+      const int first = p.is_vision[i] ? 2 * kReleasedHeads : 0;
+      for (int slot = first; slot < kReleasedSlots; ++slot) {
+        plan.lse[int64_t{slot} * p.num_rows + i] = zero;
+      }
       if (!p.is_vision[i]) continue;
       float* out = p.out.data + i * p.out.row_stride;
       std::fill(out, out + kReleasedHeads * p.kv.head_dim, 0.0f);
@@ -271,16 +265,15 @@ void AddReports(const ReleasedNsaParams& p, const ReleasedPlan& plan, int num_th
 void DenseTextRows(const ReleasedNsaParams& p, const ReleasedPlan& plan, ThreadPool& pool) {
   DensePrefillParams dense;
   dense.kv = p.kv;
-  dense.q = {p.q.data + p.row_begin * p.q.row_stride, p.q.row_stride};
-  dense.out = {p.out.data + p.row_begin * p.out.row_stride, p.out.row_stride};
-  dense.skip_rows = p.is_vision + p.row_begin;
+  dense.q = p.q;
+  dense.out = p.out;
+  dense.skip_rows = p.is_vision;
   dense.num_q_heads = kReleasedHeads;
-  dense.row_begin = p.row_begin;
   dense.row_end = p.num_rows;
   dense.scale = p.scale;
   dense.math = p.math;
   DensePrefill(dense, plan.dense, pool);
-  for (int i = p.row_begin; p.pairs != nullptr && i < p.num_rows; ++i) {
+  for (int i = 0; p.pairs != nullptr && i < p.num_rows; ++i) {
     if (!p.is_vision[i]) p.pairs->dense += i + 1;
   }
 }
@@ -293,7 +286,7 @@ size_t ReleasedNsaScratchBytes(int num_threads, const PagedKv& kv, int max_len,
 }
 
 void ReleasedNsaPrefill(const ReleasedNsaParams& params, Scratch scratch, ThreadPool& pool) {
-  if (params.num_rows <= params.row_begin) return;
+  if (params.num_rows <= 0) return;
   ReleasedPlan plan = ReleasedPlan::Of(pool.num_threads(), params.kv, params.num_rows,
                                        params.selected_blocks, scratch.data);
   plan.sums.keep = params.is_vision;
@@ -303,9 +296,7 @@ void ReleasedNsaPrefill(const ReleasedNsaParams& params, Scratch scratch, Thread
   ClearReports(plan, pool.num_threads());
   PoolKeptTiles(params.kv, params.is_vision, params.num_rows, plan.pooled, pool);
   SumValues(params.kv, plan.sums, pool);
-  for (int i = 0; i < params.row_begin; ++i) FillZeroSlots(params, plan, i, 2 * kReleasedHeads);
-  const int rows = params.num_rows - params.row_begin;
-  const int64_t spans = (rows + plan.thread.tokens - 1) / plan.thread.tokens;
+  const int64_t spans = (params.num_rows + plan.thread.tokens - 1) / plan.thread.tokens;
   const CompressPass compress{{params, plan}};
   pool.ParallelFor(spans, std::ref(compress));
   const SelectPass select{{params, plan}};

@@ -76,8 +76,8 @@ size_t CudaCausalNsaScratchBytes(const PagedKv& kv, int num_q_heads, int max_row
 ///         is_vision [num_rows] uint8
 ///         blocks    [rows, 4, n] int32 or null, n the next power of two of selected_blocks:
 ///                   the choice in the network's order, -1 = empty place
-/// Requires: as ReleasedNsaParams (row_begin too); q's row stride a multiple of 8 elements. A
-/// prompt without vision rows is for LaunchDensePrefill.
+/// Requires: as ReleasedNsaParams; q's row stride a multiple of 8 elements; row_begin 0 or at least
+///           FirstFreeReleasedRow(num_rows). A prompt without vision rows is for LaunchDensePrefill.
 struct CudaReleasedNsaParams {
   PagedKv kv;
   CudaConstRows q;

@@ -104,9 +104,7 @@ constexpr int FirstFreeReleasedRow(int num_rows) {
 ///         gates     [num_rows, 84] logits as above; vision rows only are read
 ///         is_vision [num_rows]; by position (coordinates not all equal)
 /// Requires: num_q_heads 28, kv.num_kv_heads 4; the pages hold all num_rows positions (pooled rows
-///           are not used); 1 <= selected_blocks <= 32 (the next power of two is kept); row_begin 0
-///           or at least FirstFreeReleasedRow(num_rows).
-/// With row_begin, rows before it are neither read nor written: all else is as without it.
+///           are not used); 1 <= selected_blocks <= 32 (the next power of two is kept).
 /// Probes have rows = num_rows and heads = 64 slots; only vision rows and the averages of text rows
 /// of the 56 data slots are written.
 /// A prompt without vision rows is dense attention.
@@ -116,7 +114,6 @@ struct ReleasedNsaParams {
   ConstRows gates;
   MutableRows out;
   const uint8_t* is_vision = nullptr;
-  int row_begin = 0;
   int num_rows = 0;
   int selected_blocks = 0;
   int window = 0;

@@ -33,8 +33,8 @@ struct BranchGates {
 
 /// What one sequence spent.
 struct AttentionAccount {
-  std::vector<BranchPairs> layers;  ///< one per decoder layer; few prompt rows attend in the last
-  /// Sum over layers and rows that attend there of (row + 1): what causal attention would score.
+  std::vector<BranchPairs> layers;  ///< one per decoder layer
+  /// Sum over rows and layers of (row + 1): what causal attention would have scored.
   int64_t dense_pairs = 0;
   std::vector<BranchGates> gates;  ///< one per layer if asked for, else empty
   /// Share of what the question's rows attended to by block of 64 prompt tokens; empty unless

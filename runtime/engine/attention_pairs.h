@@ -15,7 +15,7 @@ namespace videonsa {
 /// Requires: positions holds 3 * token_ids.size() values.
 std::vector<uint8_t> VisionRows(const SequenceSpec& spec);
 
-/// Query-key pairs of a layer (not of the last) that a prompt will score, per query head.
+/// Query-key pairs of one layer that a prompt will score, per query head.
 struct PairForecast {
   BranchPairs pairs;        ///< whole prompt
   int64_t dense_pairs = 0;  ///< what causal attention would score

@@ -62,7 +62,6 @@ class ModelExecutor : public Executor {
   bool RunPrefill(const PrefillSlice& slice);
   bool PrefillChunk(SequenceState& state, int begin, int end);
   bool PrefillWhole(SequenceState& state, int layer_begin, int layer_end);
-  void CountDense(SequenceState& state, int layer, int begin, int end) const;
   // Decode rows, then replayed ones, together in passes of decode_rows_.
   void RunDecode(const StepPlan& plan, StepResult& result);
   // A token that goes through all layers by itself.

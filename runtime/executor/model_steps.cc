@@ -95,13 +95,6 @@ void ModelExecutor::DropUsedFeatures(SequenceState& state, int end) {
   }
 }
 
-// Adds what causal attention of the rows that attend would have scored.
-void ModelExecutor::CountDense(SequenceState& state, int layer, int begin, int end) const {
-  const int64_t first =
-      std::max(begin, model_->language().FirstAttending(layer, state.context, end));
-  if (first < end) state.dense_pairs += (end * (int64_t{end} + 1) - first * (first + 1)) / 2;
-}
-
 bool ModelExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
   const int rows = end - begin;
   const TensorView hidden = hidden_.Rows(0, rows);
@@ -112,9 +105,7 @@ bool ModelExecutor::PrefillChunk(SequenceState& state, int begin, int end) {
     if (state.cancelled()) return false;
     model_->language().PrefillLayer(layer, begin, hidden, table, LayerPages(layer), state.context);
   }
-  for (int layer = 0; layer < info_.num_layers; ++layer) {
-    CountDense(state, layer, begin, end);
-  }
+  for (int64_t row = begin; row < end; ++row) state.dense_pairs += (row + 1) * info_.num_layers;
   state.prefilled = end;
   DropUsedFeatures(state, end);
   return true;
@@ -132,7 +123,7 @@ bool ModelExecutor::PrefillWhole(SequenceState& state, int layer_begin, int laye
   for (int layer = layer_begin; layer < layer_end; ++layer) {
     if (state.cancelled()) return false;
     model_->language().PrefillLayerWhole(layer, views, LayerPages(layer), state.context);
-    CountDense(state, layer, 0, static_cast<int>(rows));
+    state.dense_pairs += rows * (rows + 1) / 2;
     state.whole->next_layer = layer + 1;
   }
   return true;

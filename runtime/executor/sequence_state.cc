@@ -202,7 +202,6 @@ std::unique_ptr<SequenceState> MakeSequenceState(SequenceSpec spec, const ModelC
   context.is_vision = state->is_vision.data();
   context.tallies = state->tallies.data();
   context.output_begin = static_cast<int>(length) - 1;  // the first token is sampled from it
-  context.whole_last_layer = own.attention.want_gates;
   if (own.attention.want_evidence) {
     const int rows = static_cast<int>(length);
     context.mass_begin = std::min(rows - 1, std::max(last_vision + 1, rows - kMaxEvidenceRows));

@@ -161,12 +161,6 @@ void LanguageModel::Finish(const DecoderLayerWeights& w, const TensorView& atten
   workspace_.ReleaseTo(used);
 }
 
-int LanguageModel::FirstAttending(int layer, const PrefillContext& context, int prompt_rows) const {
-  if (layer + 1 < num_layers() || context.observer != nullptr || context.whole_last_layer) return 0;
-  const int first = std::min(context.output_begin, context.mass_begin);
-  return first >= FirstFreeRow(context.semantics, prompt_rows) ? first : 0;
-}
-
 int64_t LanguageModel::FirstFinished(int layer, const PrefillContext& context, int row_begin,
                                      int64_t rows) const {
   if (layer + 1 < num_layers() || context.observer != nullptr) return 0;
@@ -185,11 +179,8 @@ PrefillAttentionArgs LanguageModel::AttentionArgs(int layer, const PrefillContex
     args.is_vision = context.is_vision + row_begin;
     args.is_vision_uploaded = context.is_vision_uploaded + row_begin;
   }
-  // Text rows of released_nsa see what they would not see without vision rows.
-  const uint8_t* from =
-      context.semantics == AttentionSemantics::kReleasedNsa ? context.is_vision : args.is_vision;
-  const uint8_t* const end = context.is_vision + args.row_end;
-  args.has_vision = args.is_vision != nullptr && std::find(from, end, 1) != end;
+  args.has_vision = args.is_vision != nullptr &&
+                    std::find(args.is_vision, args.is_vision + rows, 1) != args.is_vision + rows;
   args.mass_begin = context.mass_begin;
   args.tally = &context.tallies[layer];
   if (context.observer != nullptr && IsNsa(context.semantics)) {
@@ -225,21 +216,14 @@ void LanguageModel::PrefillLayer(int layer, int row_begin, const TensorView& hid
   const TensorView normed = workspace_.Matrix(backend_.activation_type(), rows, hidden_size());
   Project(w, hidden, table, normed, qkv);
   backend_.AppendKv(kv, KeyPart(qkv), ValuePart(qkv), row_begin);
-  // Of a chunk whose rows nobody reads, keys and values were all that was wanted.
-  const int64_t attending = std::max(
-      int64_t{0},
-      int64_t{FirstAttending(layer, context, row_begin + static_cast<int>(rows))} - row_begin);
-  if (attending >= rows) return;
-  const int64_t count = rows - attending;
-  PrefillAttentionArgs args = AttentionArgs(layer, context, row_begin + static_cast<int>(attending),
-                                            static_cast<int>(count));
+  PrefillAttentionArgs args = AttentionArgs(layer, context, row_begin, static_cast<int>(rows));
   if (IsNsa(args.semantics) && args.has_vision) {
-    BranchGates(w, normed.Rows(attending, count), args.is_vision, gates.Rows(attending, count));
-    args.gates = OwnGates(gates.Rows(attending, count));
+    BranchGates(w, normed, args.is_vision, gates);
+    args.gates = OwnGates(gates);
   }
   args.kv = kv;
-  args.q = QueryPart(qkv).Rows(attending, count);
-  args.out = attended.Rows(attending, count);
+  args.q = QueryPart(qkv);
+  args.out = attended;
   if (context.observer != nullptr) {
     context.observer->OnQueries(layer, args.row_begin, args.q, kv);
   }
@@ -257,8 +241,7 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
                                       const PrefillContext& context) {
   const DecoderLayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
   const int64_t rows = prompt.hidden.rows();
-  const int first = FirstAttending(layer, context, static_cast<int>(rows));
-  PrefillAttentionArgs args = AttentionArgs(layer, context, first, static_cast<int>(rows) - first);
+  PrefillAttentionArgs args = AttentionArgs(layer, context, 0, static_cast<int>(rows));
   for (int64_t begin = 0; begin < rows; begin += max_rows_) {
     const int64_t count = std::min<int64_t>(max_rows_, rows - begin);
     workspace_.Reset();
@@ -268,19 +251,15 @@ void LanguageModel::PrefillLayerWhole(int layer, const WholePrompt& prompt, cons
                              prompt.table.sin.Rows(begin, count)};
     Project(w, prompt.hidden.Rows(begin, count), table, normed, qkv);
     backend_.AppendKv(kv, KeyPart(qkv), ValuePart(qkv), static_cast<int>(begin));
-    const int64_t skipped = std::clamp<int64_t>(first - begin, 0, count);
-    if (skipped == count) continue;
-    const int64_t row = begin + skipped, kept = count - skipped;
-    backend_.CopyRows(QueryPart(qkv).Rows(skipped, kept), {}, prompt.q.Rows(row, kept));
+    backend_.CopyRows(QueryPart(qkv), {}, prompt.q.Rows(begin, count));
     if (IsNsa(args.semantics) && args.has_vision) {
-      BranchGates(w, normed.Rows(skipped, kept), context.is_vision + row,
-                  prompt.gates.Rows(row, kept));
+      BranchGates(w, normed, args.is_vision + begin, prompt.gates.Rows(begin, count));
     }
   }
   args.kv = kv;
-  args.q = prompt.q.Rows(first, rows - first);
-  args.out = prompt.attended.Rows(first, rows - first);
-  args.gates = OwnGates(prompt.gates.Rows(first, rows - first));
+  args.q = prompt.q;
+  args.out = prompt.attended;
+  args.gates = OwnGates(prompt.gates);
   if (context.observer != nullptr) {
     context.observer->OnQueries(layer, args.row_begin, args.q, kv);
   }

@@ -37,11 +37,9 @@ struct PrefillContext {
   const uint8_t* is_vision = nullptr;           ///< [prompt rows]
   const uint8_t* is_vision_uploaded = nullptr;  ///< the same on the device, for one step
   int mass_begin = INT32_MAX;                   ///< rows from here on are evidence rows
-  /// Rows from here on leave the last layer. Nobody needs more of earlier ones than their keys and
-  /// values there, so their hidden states are not finished, unless an observer looks.
+  /// Rows from here on leave the last layer. Nobody needs earlier ones behind its attention, so
+  /// they are not finished there and hold garbage then, unless an observer looks.
   int output_begin = 0;
-  /// All rows attend in the last layer too: their gates are reported.
-  bool whole_last_layer = false;
   AttentionTally* tallies = nullptr;  ///< [num_layers]
   ForwardObserver* observer = nullptr;
 };
@@ -75,10 +73,6 @@ class LanguageModel {
   void Embed(absl::Span<const int32_t> ids, const TensorView& out);
   /// Angles of rows whose coordinates are positions[axis][0..rows).
   void RopeAngles(const int32_t* const positions[3], const RopeTable& table);
-
-  /// First row that attends in a layer of a prompt of so many rows, 0 in all layers but the last:
-  /// earlier ones leave their keys and values behind and nothing else.
-  int FirstAttending(int layer, const PrefillContext& context, int prompt_rows) const;
 
   /// One layer over prompt rows [row_begin, row_begin + rows): hidden [rows, hidden] fp32 in place.
   /// `kv` is the layer's. Requires: rows <= max_rows; earlier rows are in the pages.

@@ -34,10 +34,6 @@ struct AttentionNeeds {
 /// Blocks named per row and KV head in PrefillAttentionArgs::blocks.
 int ChosenBlocksPerRow(AttentionSemantics semantics, int selected_blocks);
 
-/// First row from which on rows of a prompt can be computed without the rows before them;
-/// prompt_rows if none can.
-int FirstFreeRow(AttentionSemantics semantics, int prompt_rows);
-
 /// What one layer of one sequence spent; added to by every call.
 struct AttentionTally {
   BranchPairs pairs;  ///< per query head
@@ -59,11 +55,9 @@ struct AttentionTally {
 /// Shapes: q, out    [rows, num_q_heads * head_dim] of the attention type, out overwritten, not
 ///                   overlapping q
 ///         gates     [rows, num_q_heads * 3] fp32 logits or no data; vision rows only are read
-///         is_vision [rows] on the host and, uploaded, on the device; 1 = vision row. released_nsa:
-///                   a part of the whole prompt's, as q, gates and out are of its matrices
+///         is_vision [rows] on the host and, uploaded, on the device; 1 = vision row
 ///         blocks    [rows, num_kv_heads, ChosenBlocksPerRow] or null: the chosen blocks, -1 = none
-/// Requires: the pages hold every position below row_end; released_nsa: row_end is the prompt's, and
-///           row_begin 0 or FirstFreeRow at least; training-free patterns: all prompt rows.
+/// Requires: the pages hold every position below row_end; released_nsa: all prompt rows at once.
 struct PrefillAttentionArgs {
   AttentionSemantics semantics = AttentionSemantics::kDense;
   int selected_blocks = 0;
@@ -74,7 +68,7 @@ struct PrefillAttentionArgs {
   TensorView out;
   const uint8_t* is_vision = nullptr;
   const uint8_t* is_vision_uploaded = nullptr;
-  bool has_vision = false;  ///< any vision row in the call; released_nsa: in the prompt
+  bool has_vision = false;  ///< any vision row in the call
   int row_begin = 0;
   int row_end = 0;
   /// Rows from here on add to the tally's mass; row_end or more: none.

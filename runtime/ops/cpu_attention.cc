@@ -53,18 +53,6 @@ int ChosenBlocksPerRow(AttentionSemantics semantics, int selected_blocks) {
   return static_cast<int>(std::bit_ceil(static_cast<unsigned>(selected_blocks)));
 }
 
-int FirstFreeRow(AttentionSemantics semantics, int prompt_rows) {
-  switch (semantics) {
-    case AttentionSemantics::kDense:
-    case AttentionSemantics::kCausalNsa:
-      return 0;
-    case AttentionSemantics::kReleasedNsa:
-      return FirstFreeReleasedRow(prompt_rows);
-    default:
-      return prompt_rows;  // a pattern is searched for in all rows
-  }
-}
-
 MathType CpuBackend::math_type() const {
   return compute_type_ == DType::kBF16 ? MathType::kBF16 : MathType::kF32;
 }
@@ -213,19 +201,17 @@ void CpuBackend::CausalNsa(const PrefillAttentionArgs& args) {
 }
 
 void CpuBackend::ReleasedNsa(const PrefillAttentionArgs& args) {
-  VNSA_CHECK(args.row_begin == 0 || args.row_begin >= FirstFreeReleasedRow(args.row_end));
+  VNSA_CHECK_EQ(args.row_begin, 0);
   VNSA_CHECK_EQ(args.q.cols(), int64_t{kReleasedHeads} * args.kv.head_dim);
   VNSA_CHECK_EQ(args.kv.num_kv_heads, kReleasedKvHeads);
   VNSA_CHECK_EQ(args.gates.cols(), 3 * kReleasedHeads);
   ReleasedPairs pairs;
   ReleasedNsaParams params;
   params.kv = args.kv;
-  params.q = {args.q.f32() - args.row_begin * args.q.row_stride(), args.q.row_stride()};
-  params.gates = {args.gates.f32() - args.row_begin * args.gates.row_stride(),
-                  args.gates.row_stride()};
-  params.out = {args.out.f32() - args.row_begin * args.out.row_stride(), args.out.row_stride()};
-  params.is_vision = args.is_vision - args.row_begin;
-  params.row_begin = args.row_begin;
+  params.q = RowsOf(args.q);
+  params.gates = RowsOf(args.gates);
+  params.out = {args.out.f32(), args.out.row_stride()};
+  params.is_vision = args.is_vision;
   params.num_rows = args.row_end;
   params.selected_blocks = args.selected_blocks;
   params.window = args.window_tokens;

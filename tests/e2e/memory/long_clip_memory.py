@@ -4,8 +4,8 @@
 usage: long_clip_memory.py BUILD_DIR [--seconds N] [--frames N] [--model DIR] [--limit-mb N] [--patch-buffer SIZE]
 
 Makes a 720p H.264 clip with ffmpeg (one hour unless told), starts the server with the bundled model, asks
-about the clip at 768 frames and samples the resident size of the server and its decoder processes every
-20 ms. Prints weights, keys and values of the prompt, features, and what the processes held beyond them,
+about the clip at 768 frames and samples what the server and its decoder processes hold in memory every
+20 ms, pages that they share once. Prints weights, keys and values of the prompt, features, and what the processes held beyond them,
 idle server included. Exits 1 if that is above 300 MB, or if fewer frames were used than asked for.
 One hour takes a few minutes on two cores.
 """
@@ -38,9 +38,10 @@ def family(pid):
 
 
 def memory_of(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return {name: 1024 * int(re.search(rf"{name}:\s+(\d+)", status).group(1))
-            for name in ("VmRSS", "VmHWM", "RssAnon")}
+    """Bytes; a page that several processes share is divided among them in Pss, and counted in each in VmRSS."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text() + pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return {name: 1024 * int(re.search(rf"^{name}:\s+(\d+)", status, re.M).group(1))
+            for name in ("Pss", "VmRSS", "VmHWM", "RssAnon")}
 
 
 class Watch(threading.Thread):
@@ -61,7 +62,7 @@ class Watch(threading.Thread):
             all_of = {pid: memory_of(pid) for pid in family(self.pid)}
         except (OSError, AttributeError):
             return  # one has just ended
-        self.resident = max(self.resident, sum(m["VmRSS"] for m in all_of.values()))
+        self.resident = max(self.resident, sum(m["Pss"] for m in all_of.values()))
         self.anonymous = max(self.anonymous, sum(m["RssAnon"] for m in all_of.values()))
         self.processes = max(self.processes, len(all_of))
         self.marks |= {pid: m["VmHWM"] for pid, m in all_of.items()}
@@ -123,7 +124,7 @@ def report(result, estimate, watch, took, server, args):
     print(f"weights                  {mb(weights)}")
     print(f"keys and values          {mb(kv)}  pages of this prompt")
     print(f"features                 {mb(features)}  {hidden * 2} bytes a vision token")
-    print(f"largest resident size    {mb(watch.resident)}  server and {watch.processes - 1} decoders at one moment")
+    print(f"largest resident size    {mb(watch.resident)}  of server and {watch.processes - 1} decoders at one moment")
     print(f"  of it anonymous        {mb(watch.anonymous)}")
     print(f"  server alone           {mb(watch.marks[server])}  as the kernel counts it (VmHWM)")
     for pid, mark in sorted(watch.marks.items()):

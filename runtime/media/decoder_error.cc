@@ -1,5 +1,8 @@
 #include "runtime/media/decoder_error.h"
 
+#include <string>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/error.h"
 
@@ -27,14 +30,33 @@ absl::Status TooLarge(absl::string_view what, absl::string_view unit,
       absl::StrCat("media has ", error.value, " ", unit, ", the limit is ", error.limit));
 }
 
+// The decoder may have been taken over by its clip: what it calls the codec is no more than
+// letters.
+std::string CodecName(const decoder::ErrorBody& error) {
+  std::string name;
+  for (char c : error.name) {
+    if (c == 0) break;
+    name += absl::ascii_isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  }
+  return name;
+}
+
 }  // namespace
 
 absl::Status ErrorOfFailure(const decoder::ErrorBody& error) {
   switch (error.failure) {
     case Failure::kContainer:
-      return Unsupported("not a container or picture format that is read here");
+      return Unsupported(
+          "not a container or picture format that is read here: MP4, MOV, 3GP, Matroska, WebM, "
+          "AVI, MPEG-TS, FLV, GIF; JPEG, PNG, WebP");
     case Failure::kCodec:
-      return Unsupported("the codec or pixel format is not one that is decoded here");
+      return Unsupported(absl::StrCat("video codec \"", CodecName(error),
+                                      "\" is not decoded here: h264, hevc, vp8, vp9, av1, mpeg4, "
+                                      "h263, mpeg2video, flv1, gif are"));
+    case Failure::kPixelFormat:
+      return Unsupported("the layout of its colours is not one that is read here");
+    case Failure::kAnimation:
+      return Unsupported("an animated WebP; of this format only still pictures are read");
     case Failure::kNoVideo:
       return Unsupported("the file has no video stream");
     case Failure::kEncrypted:

@@ -53,6 +53,12 @@ void CopyName(const char* name, char (&out)[16]) {
   out[length] = 0;
 }
 
+ErrorBody CodecFailure(const AVStream* stream) {
+  ErrorBody error = Fail(Failure::kCodec);
+  CopyName(avcodec_get_name(stream->codecpar->codec_id), error.name);
+  return error;
+}
+
 // Clockwise turn that makes the frame upright, as the reference reads it: mirroring is not applied.
 int RotationOf(const AVStream* stream) {
   size_t bytes = 0;
@@ -151,17 +157,19 @@ std::optional<ErrorBody> Clip::ChooseStream(const OpenBody& limits) {
   const int chosen =
       av_find_best_stream(format_, AVMEDIA_TYPE_VIDEO, limits.stream, -1, &codec_, 0);
   if (chosen < 0) {
-    bool any = false;
+    const AVStream* video = nullptr;
     for (unsigned i = 0; i < format_->nb_streams; ++i) {
       if (IsEncrypted(format_->streams[i])) return Fail(Failure::kEncrypted);
-      any |= format_->streams[i]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO;
+      if (!video && format_->streams[i]->codecpar->codec_type == AVMEDIA_TYPE_VIDEO) {
+        video = format_->streams[i];
+      }
     }
-    return Fail(any ? Failure::kCodec : Failure::kNoVideo);
+    return video ? CodecFailure(video) : Fail(Failure::kNoVideo);
   }
   stream_ = format_->streams[chosen];
   if (stream_->disposition & AV_DISPOSITION_ATTACHED_PIC) return Fail(Failure::kNoVideo);
   if (IsEncrypted(stream_)) return Fail(Failure::kEncrypted);
-  if (av_match_name(codec_->name, kAllowedCodecs) <= 0) return Fail(Failure::kCodec);
+  if (av_match_name(codec_->name, kAllowedCodecs) <= 0) return CodecFailure(stream_);
   const AVCodecParameters* codec = stream_->codecpar;
   if (codec->width <= 0 || codec->height <= 0) return Fail(Failure::kCorrupt);
   const int64_t pixels = int64_t{codec->width} * codec->height;

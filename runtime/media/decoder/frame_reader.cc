@@ -35,7 +35,7 @@ std::optional<ErrorBody> FrameReader::OpenCodec(int threads, int64_t max_pixels)
   av_dict_set(&options, "codec_whitelist", kAllowedCodecs, 0);
   const int opened = avcodec_open2(codec_, clip_->codec(), &options);
   av_dict_free(&options);
-  if (opened < 0) return ErrorBody{Failure::kCodec, 0, 0};
+  if (opened < 0) return ErrorBody{Failure::kPixelFormat, 0, 0};
   return std::nullopt;
 }
 

@@ -193,7 +193,7 @@ bool Job::WriteFrame(uint32_t sequence, const AVFrame& frame) {
     written = writer_->WriteRgb(frame, ring_.slot(slot));
   }
   if (!written) {
-    write_error_ = ErrorBody{Failure::kCodec, frame.format, 0};
+    write_error_ = ErrorBody{Failure::kPixelFormat, frame.format, 0};
     return false;
   }
   ++counts_.frames_converted;

@@ -97,7 +97,7 @@ PictureResult ReadHeader(jpeg_decompress_struct* codec, const PictureLimits& lim
       codec->out_color_space = JCS_CMYK;
       break;
     default:
-      return ErrorBody{Failure::kCodec, codec->num_components, 4};
+      return ErrorBody{Failure::kPixelFormat, codec->num_components, 4};
   }
   out->rgb.assign(size_t{3} * pixels, 0);
   return std::nullopt;

@@ -16,7 +16,7 @@ PictureResult DecodeWebp(const std::vector<uint8_t>& bytes, const PictureLimits&
   out->width = features.width;
   out->height = features.height;
   out->rgb.resize(3 * pixels);
-  if (features.has_animation) return ErrorBody{Failure::kCodec, 0, 0};
+  if (features.has_animation) return ErrorBody{Failure::kAnimation, 0, 0};
   if (!features.has_alpha) {
     const bool decoded = WebPDecodeRGBInto(bytes.data(), bytes.size(), out->rgb.data(),
                                            out->rgb.size(), 3 * out->width) != nullptr;

@@ -42,7 +42,9 @@ enum class PixelFormat : uint32_t {
 /// Why a job failed; the closed set that errors are made from.
 enum class Failure : uint32_t {
   kContainer = 1,  ///< not a container or picture format we read
-  kCodec,          ///< value: none
+  kCodec,          ///< name: the video codec
+  kPixelFormat,    ///< a layout of colours that is not converted here
+  kAnimation,      ///< a moving picture of a format of which only still ones are read
   kNoVideo,        ///< no video stream
   kEncrypted,
   kEmpty,    ///< zero bytes
@@ -118,6 +120,7 @@ struct ErrorBody {
   Failure failure;
   int64_t value;
   int64_t limit;
+  char name[16];  ///< kCodec alone
 };
 
 struct Message {

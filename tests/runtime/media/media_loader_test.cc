@@ -12,6 +12,7 @@
 #include <sstream>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/error.h"
 
@@ -234,6 +235,13 @@ TEST(MediaLoaderTest, BadFilesHaveReasons) {
   EXPECT_EQ(ReasonOf(loader->LoadVideo(Bytes(std::string(5000, 'x')), {}, {}).status()),
             "MEDIA_UNSUPPORTED");
   EXPECT_EQ(loader->num_decoders(), 2);
+}
+
+TEST(MediaLoaderTest, OtherCodecsAreNamed) {
+  const auto loader = NewLoader();
+  const absl::Status status = loader->LoadVideo(File("mjpeg_1frame.mkv"), {}, {}).status();
+  EXPECT_EQ(ReasonOf(status), "MEDIA_UNSUPPORTED");
+  EXPECT_TRUE(absl::StrContains(status.message(), "video codec \"mjpeg\"")) << status;
 }
 
 TEST(MediaLoaderTest, PlaylistsOpenNothing) {

@@ -141,6 +141,8 @@ std::string ErrorText(const absl::Status& status) {
     absl::StrAppend(&text, "\n  resource  ", details.resource_type, " ", details.resource_name);
   }
   for (const auto& [key, value] : details.metadata) {
+    // Said above.
+    if (!details.resource_name.empty() && absl::StartsWith(key, "resource_")) continue;
     absl::StrAppend(&text, "\n  ", key, key.size() < 10 ? std::string(10 - key.size(), ' ') : " ",
                     value);
   }

@@ -31,6 +31,7 @@ google::rpc::ErrorInfo Info(const std::string& reason) {
 TEST(Error, EveryDetailIsDecoded) {
   google::rpc::ErrorInfo info = Info("TOO_MANY_FRAMES");
   (*info.mutable_metadata())["limit"] = "768";
+  (*info.mutable_metadata())["resource_name"] = "clips/x";
   google::rpc::BadRequest bad;
   auto& violation = *bad.add_field_violations();
   violation.set_field("question.turns[0].parts[0].clip.sampling");
@@ -58,6 +59,7 @@ TEST(Error, EveryDetailIsDecoded) {
                            "clip clips/x", "r-9", "wait 2.00 s"}) {
     EXPECT_THAT(text, HasSubstr(part));
   }
+  EXPECT_EQ(text.find("clips/x"), text.rfind("clips/x")) << text;
 }
 
 // The table of the protocol: code, reason, whether the client may expect a repeat to help.

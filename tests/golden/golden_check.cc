@@ -1,11 +1,13 @@
-// golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu|cuda]: compares the server's
-// own code with golden files. Exit code 0: all passed; 1: a failure or no case; 2: usage.
+// golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu|cuda]
+// [--most N]: compares the server's own code with golden files. Exit code 0: all passed; 1: a
+// failure or no case; 2: usage.
 #include <filesystem>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "tests/golden/checks.h"
 
 namespace videonsa::golden {
@@ -19,6 +21,7 @@ struct Kind {
 // Every kind there is; see checks.h.
 const std::vector<Kind>& Kinds() {
   static const std::vector<Kind> kinds = {
+      {"accuracy", &CheckAccuracy},
       {"chat", &CheckChat},
       {"device", &CheckDevice},
       {"media", &CheckMedia},
@@ -33,12 +36,14 @@ const std::vector<Kind>& Kinds() {
 
 int Usage(const std::string& problem) {
   std::cerr << "golden_check: " << problem
-            << "\nusage: golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu|cuda]\n"
-               "KIND is one of:";
+            << "\nusage: golden_check KIND DIR [--models ROOT] [--data ROOT] [--device cpu|cuda] "
+               "[--most N]\nKIND is one of:";
   for (const Kind& kind : Kinds()) std::cerr << " " << kind.name;
-  std::cerr << "\n--models: paths of models inside a case start here (default: the folder above "
-               "DIR)\n--data: paths of clips and pictures start here (default: the folder data "
-               "beside the folder above DIR, else the folder above DIR)\n";
+  std::cerr
+      << "\n--models: paths of models inside a case start here (default: the folder above "
+         "DIR)\n--data: paths of clips and pictures start here (default: the folder data "
+         "beside the folder above DIR, else the folder above DIR); of accuracy, the folder with "
+         "questions.json\n--most: questions of accuracy\n";
   return 2;
 }
 
@@ -72,6 +77,10 @@ int Run(const std::vector<std::string>& args) {
     } else if (name == "--device") {
       if (value != "cpu" && value != "cuda") return Usage("--device " + value + ", cpu or cuda");
       options.cuda = value == "cuda";
+    } else if (name == "--most") {
+      if (!absl::SimpleAtoi(value, &options.most) || options.most < 1) {
+        return Usage("--most " + value + ", a number from 1 on");
+      }
     } else {
       return Usage("unknown option " + name);
     }

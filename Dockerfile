@@ -10,7 +10,7 @@ RUN [ -z "${SNAPSHOT}" ] || { rm -f /etc/apt/sources.list /etc/apt/sources.list.
       for suite in "debian bookworm" "debian bookworm-updates" "debian-security bookworm-security"; do set -- ${suite}; \
         echo "deb [check-valid-until=no] http://snapshot.debian.org/archive/$1/${SNAPSHOT} $2 main" >> /etc/apt/sources.list; done; }
 
-# With CUDA=ON compiler and cuBLAS are the pinned packages of cuda_packages.txt; the driver comes from the machine that runs the image.
+# With CUDA=ON compiler, cuBLAS and NCCL are the pinned packages of cuda_packages.txt and cuda_image_packages.txt; the driver comes from the machine that runs the image.
 FROM base AS build
 COPY deploy/build/packages.txt deploy/build/test_packages.txt deploy/build/install_packages.sh /src/deploy/build/
 ARG CUDA=OFF
@@ -18,11 +18,11 @@ RUN /src/deploy/build/install_packages.sh $([ "${CUDA}" = OFF ] || echo test_pac
 COPY . /src
 WORKDIR /src
 ARG JOBS=2
-RUN ([ "${CUDA}" = OFF ] || deploy/build/cuda_toolkit.sh) \
+RUN ([ "${CUDA}" = OFF ] || deploy/build/cuda_toolkit.sh --for-image) \
  && cmake --preset release -Wno-dev -DVIDEONSA_CUDA=${CUDA} -DVIDEONSA_BENCHMARKS=OFF -DVIDEONSA_TESTS=OFF \
  && cmake --build build/release -j ${JOBS} --target videonsa-server videonsa videonsa-decoder videonsa-openai \
  && (cd build/release/bin && strip videonsa-server videonsa videonsa-decoder videonsa-openai) \
- && deploy/build/stage_install.sh build/release /stage $([ "${CUDA}" = OFF ] || echo build/cuda-toolkit/lib)
+ && deploy/build/stage_install.sh build/release /stage $([ "${CUDA}" = OFF ] || echo build/cuda-toolkit/image_lib)
 
 # Libraries only: what the four programs link, found by ldd in the stage script.
 FROM base AS runtime
@@ -35,7 +35,7 @@ COPY --from=build /stage/usr /usr
 LABEL org.opencontainers.image.title="videonsa-server" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.description="Video question answering with native sparse attention over gRPC"
-# Both for CUDA only: where cuBLAS lies, and what the container runtime shall bring.
+# Both for CUDA only: where cuBLAS and NCCL lie, and what the container runtime shall bring.
 ENV LD_LIBRARY_PATH=/usr/lib/videonsa NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 65532:65532
 VOLUME /var/lib/videonsa

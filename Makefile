@@ -78,8 +78,8 @@ train-test: ## train a tiny model on a CPU for a minute and check that it learnt
 long-prompt: build ## run a prompt of 128K tokens within the memory that Estimate announces
 	@tests/e2e/long_prompt/long_prompt.py $(BUILD)
 
-container: ## build the CPU image without a daemon, start it and ask it
-	@tests/container/run.sh
+container: ## build the CPU image (CUDA=ON: the one with a GPU worker) without a daemon, start it and ask it
+	@CUDA=$(or $(CUDA),OFF) tests/container/run.sh
 
 clean: ## remove all builds
 	rm -rf build

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Lays the four programs and the bundled model out as they are installed, and lists the Debian
-# packages whose libraries they load. With a CUDA worker it adds the library that is loaded by name.
+# packages whose libraries they load. With a CUDA worker it adds the libraries that are loaded by name.
 # Usage: stage_install.sh BUILD_DIR STAGE_DIR [CUDA_LIB_DIR]
 set -eu
 build=$1
@@ -13,7 +13,7 @@ done
 cp -r deploy/demo_model/weights "$stage/usr/share/videonsa/demo_model/weights"
 if [ -n "$cuda" ]; then
   mkdir -p "$stage/usr/lib/videonsa"
-  cp -L "$cuda"/libcublasLt.so.13 "$stage/usr/lib/videonsa/"
+  cp -L "$cuda"/*.so.* "$stage/usr/lib/videonsa/"
 fi
 for program in "$stage"/usr/bin/*; do
   ldd "$program" > "$stage/ldd"

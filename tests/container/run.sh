@@ -1,13 +1,17 @@
 #!/bin/sh
-# Builds the CPU image without a daemon (buildah, chroot isolation), starts its programs as the
+# Builds the image (CPU; CUDA=ON: the one with a GPU worker) without a daemon (buildah, chroot isolation), starts its programs as the
 # image's user and asks them: server, client, decoder and OpenAI front. Checks the user, the health
-# check, that nothing of the root file system was written to, and prints the image's size.
+# check, that nothing of the root file system was written to, and prints the image's size. The CUDA
+# image is asked on a machine without a GPU: the CPU worker answers, --device cuda is one typed line,
+# and the libraries it loads by name are there.
 # Needs root, buildah and a base image. The base may be a folder:
 #   debootstrap --variant=minbase bookworm ROOT && BASE_ROOT=ROOT tests/container/run.sh
 # CCACHE_DIR=FOLDER lets the compiler in the container use that cache.
 set -eu
 cd "$(dirname "$0")/../.."
 root=$(pwd)
+cuda=${CUDA:-OFF}
+[ "$cuda" = OFF ] && image=videonsa-server || image=videonsa-server-cuda
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs
 base=${BASE:-debian:12-slim}
 if [ -n "${BASE_ROOT:-}" ]; then
@@ -22,20 +26,20 @@ cache=""
 [ -z "${CCACHE_DIR:-}" ] || cache="--volume $CCACHE_DIR:$HOME/.ccache:rw"
 # Only Docker's format holds a health check.
 # shellcheck disable=SC2086
-buildah build --format docker $cache --build-arg BASE="$base" --build-arg JOBS="${JOBS:-2}" --target runtime \
-  -t videonsa-server "$root"
-user=$(buildah inspect --type image --format '{{.Docker.Config.User}}' videonsa-server)
+buildah build --format docker $cache --build-arg BASE="$base" --build-arg JOBS="${JOBS:-2}" --build-arg CUDA="$cuda" --target runtime \
+  -t "$image" "$root"
+user=$(buildah inspect --type image --format '{{.Docker.Config.User}}' "$image")
 [ "$user" = 65532:65532 ] || { echo "the image's user is $user" >&2; exit 1; }
-buildah inspect --type image --format '{{.Docker.Config.Healthcheck}}' videonsa-server | grep -q 'videonsa health' \
+buildah inspect --type image --format '{{.Docker.Config.Healthcheck}}' "$image" | grep -q 'videonsa health' \
   || { echo "the image has no health check" >&2; exit 1; }
 
-container=$(buildah from videonsa-server)
+container=$(buildah from "$image")
 mount=$(buildah mount "$container")
 work=$(mktemp -d)
 chmod 755 "$work"
 pids=""
 # shellcheck disable=SC2086
-trap 'for pid in $pids; do kill -TERM -- "-$pid" 2>/dev/null || true; done; [ -z "$pids" ] || sleep 2; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null; rm -rf "$work"' EXIT
+trap 'for pid in $pids; do kill -TERM "-$pid" 2>/dev/null || true; done; [ -z "$pids" ] || sleep 2; buildah umount "$container" >/dev/null; buildah rm "$container" >/dev/null; rm -rf "$work"' EXIT
 echo "image size: $(du -sxm --exclude="$mount/proc" --exclude="$mount/sys" "$mount" | cut -f1) MB"
 mkdir -m 777 "$work/state" # stands for the volume
 cp "${CLIP:-$(ls "$root"/deploy/demo/clips/*.mp4 | head -1)}" "$work/clip.mp4"
@@ -58,6 +62,17 @@ await() {
 }
 
 [ "$(inside /usr/bin/id -u)" = 65532 ]
+if [ "$cuda" = ON ]; then
+  for library in libcublasLt.so.13 libnccl.so.2; do
+    if inside /usr/bin/ldd "/usr/lib/videonsa/$library" | grep 'not found'; then exit 1; fi
+  done
+  if [ ! -e /dev/nvidiactl ]; then
+    code=0
+    inside /usr/bin/videonsa-server --device cuda --listen 127.0.0.1:18090 --clip-dir /var/lib/videonsa/clips >"$work/cuda.out" 2>&1 || code=$?
+    grep -m1 -oE 'CUDA_NO_(DRIVER|DEVICE)' "$work/cuda.out" || { cat "$work/cuda.out" >&2; exit 1; }
+    [ "$code" != 0 ] || { echo "--device cuda without a GPU ended with 0" >&2; exit 1; }
+  fi
+fi
 start /usr/bin/videonsa-server --listen 127.0.0.1:18090 --metrics-listen 127.0.0.1:19090 --admin-listen 127.0.0.1:18091 \
   --clip-dir /var/lib/videonsa/clips >"$work/server.out" 2>"$work/server.log"
 pids=$!

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Kernel checks, golden checks and times of the 7B shape with random weights on this machine's GPU;
 # prints a short table last. Needs a build with the CUDA worker and libcublasLt.so.13 in the library
-# path; neither gRPC nor FFmpeg. Ends within ten minutes.
+# path; not gRPC, and FFmpeg only for what is asked about clips. Ends within ten minutes.
 # Usage: tests/cuda/run_gpu.sh BIN_DIR [--goldens DIR] [--demo MODEL_DIR] [--no-kernels] [--quick] [--no-times]
 set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -34,7 +34,7 @@ check() {
   timeout 240 "$@" >"$out" 2>&1
   code=$?
   grep -E '^FAIL|rror:|CHECK' "$out" | head -n 20
-  grep -E 'ids equal|choices equal|relative error|as alone' "$out" | grep -v '^FAIL' | head -n 30
+  grep -E 'ids equal|choices equal|relative error|as alone|points,' "$out" | grep -v '^FAIL' | head -n 30
   [ "$code" = 0 ] || failed=1
   table="$table
 $name: $(tail -n 1 "$out") [exit $code, $(($(date +%s) - begin)) s]"
@@ -55,6 +55,11 @@ else
   failed=1
 fi
 check "demo model beside the CPU" "$bin/golden_check" device "$demo"
+clips="$here/tests/e2e/accuracy/data"
+if [ -x "$bin/videonsa-decoder" ]; then
+  check "demo model, accuracy" "$bin/golden_check" accuracy "$demo" --data "$clips" --device cuda
+  check "runtime, mixed questions" "$bin/serve_check" "$demo" --device cuda --clip "$clips/0001a.mp4" --requests 64
+fi
 if [ "$times" = 1 ]; then
   set -- --attention released_nsa --attention causal_nsa --attention dense --tokens 32768
   if [ "$quick" = 1 ]; then
